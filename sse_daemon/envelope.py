@@ -1,0 +1,371 @@
+"""From the frames of one ZeroMQ message to the items of one record. Pure: bytes in, values or a Refusal out.
+
+The format is CONTRACT-level and documented in docs/producers.md: one frame is one event, its first line a JSON object (the
+header), the rest its data. What is returned is valid and stays so: nothing behind this module looks again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+
+import ujson
+
+from sse_daemon.errors import InvalidParticipant, Refusal
+from sse_daemon.event import PUBLIC, Attrs, Draft, Group, Item, Record, Topic, participant_channel, topic_channel
+from sse_daemon.participant import canonical
+
+RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
+"""The event names that only the daemon itself writes."""
+
+MAX_NAME = 200
+"""Characters of a topic, a group's name, a type or a `from`."""
+MAX_ATTRS = 32
+MAX_ATTR_NAME = 64
+MAX_ATTR_VALUE = 256
+MAX_TTL = 10 * 365 * 86_400.0
+MAX_N = 2**53 - 1
+"""The largest counter: what every JSON implementation carries exactly."""
+
+
+class Bounds(NamedTuple):
+    """What one message may be. max_frame: bytes; max_frames: events; max_recipients, max_members: participants."""
+
+    max_frame: int = 1024 * 1024
+    max_frames: int = 1000
+    max_recipients: int = 1000
+    max_members: int = 1000
+
+
+class Message(NamedTuple):
+    """An event as its producer wrote it: `group` is not resolved and `ttl` not started yet."""
+
+    to: tuple[str, ...]
+    public: bool
+    group: str | None
+    type: str
+    topic: str | None
+    attrs: Attrs
+    data: bytes
+    ttl: float | None
+    retain: bool
+    sender: str | None
+    n: int | None
+
+
+Parsed: TypeAlias = Message | Group | Topic
+
+_EVENT_MEMBERS = frozenset({"to", "group", "type", "topic", "attrs", "retain", "from", "n", "ttl", "data"})
+_GROUP_MEMBERS = frozenset({"group", "members", "from", "n"})
+_TOPIC_MEMBERS = frozenset({"topic", "known", "from", "n"})
+_PLAIN = re.compile(r"[ -~]+")
+
+
+def parse(frames: Sequence[bytes], bounds: Bounds) -> tuple[Parsed, ...]:
+    """The items of one message, in order. Raises Refusal, with the index of the first bad event (topic frames do not count)."""
+    if not frames:
+        raise Refusal("empty_message", "a message has at least one frame")
+    topic = None
+    if not frames[0].startswith(b"{"):
+        topic, frames = _topic_frame(frames[0]), frames[1:]
+        if not frames:
+            raise Refusal("bad_header", "a frame begins with its JSON header, a topic frame is followed by events", 0)
+    if len(frames) > bounds.max_frames:
+        raise Refusal("too_many_frames", f"a message has at most {bounds.max_frames} events")
+    items = []
+    for index, frame in enumerate(frames):
+        try:
+            items.append(_item(frame, topic, bounds))
+        except Refusal as refusal:
+            raise refusal.at(index) from None
+    if len(items) > 1:
+        _refuse_twins(items)
+    return tuple(items)
+
+
+def resolve(parsed: Sequence[Parsed], groups: Mapping[str, Collection[str]], bounds: Bounds, now: float) -> Record:
+    """The record of one message: groups replaced by their members as of now, recipients by channels, ttl by its expiry.
+
+    A group that an earlier item of the same message sets counts for the later ones. Raises Refusal (`unknown_group`,
+    `too_many_recipients`) with the index.
+    """
+    here: dict[str, Collection[str]] = {}
+    items: list[Item] = []
+    for index, item in enumerate(parsed):
+        if isinstance(item, Message):
+            members = () if item.group is None else _members(item.group, here, groups, index)
+            items.append(_draft(item, members, bounds, now, index))
+            continue
+        if isinstance(item, Group):
+            here[item.name] = item.members
+        items.append(item)
+    return tuple(items)
+
+
+def _members(
+    name: str, here: Mapping[str, Collection[str]], groups: Mapping[str, Collection[str]], index: int
+) -> Collection[str]:
+    members = here[name] if name in here else groups.get(name)
+    if not members:
+        raise Refusal("unknown_group", "no group of this name is set", index)
+    return members
+
+
+def _draft(item: Message, members: Collection[str], bounds: Bounds, now: float, index: int) -> Draft:
+    keys: Collection[str] = dict.fromkeys((*item.to, *members)) if members else item.to
+    if len(keys) > bounds.max_recipients:
+        raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients", index)
+    channels = tuple(map(participant_channel, keys))
+    if item.public:
+        channels += (PUBLIC,) if item.topic is None else (PUBLIC, topic_channel(item.topic))
+    expires = None if item.ttl is None else now + item.ttl
+    return Draft(channels, item.type, item.topic, item.attrs, item.data, expires, item.retain, item.sender, item.n)
+
+
+def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
+    if len(frame) > bounds.max_frame:
+        raise Refusal("too_large", f"a frame has at most {bounds.max_frame} bytes")
+    head, lf, rest = frame.partition(b"\n")
+    header = _header(head)
+    members = header.keys()
+    if members <= _EVENT_MEMBERS and not members <= {"group", "from", "n"}:
+        return _message(header, rest if lf else None, topic, bounds)
+    if "members" in members and members <= _GROUP_MEMBERS:
+        return _group(header, rest, bounds)
+    if "known" in members and members <= _TOPIC_MEMBERS:
+        return _known(header, rest)
+    if members <= _EVENT_MEMBERS:
+        return _message(header, rest if lf else None, topic, bounds)
+    _refuse_unknown(members)
+
+
+def _refuse_unknown(members: Collection[str]) -> NoReturn:
+    if "members" in members or "known" in members:
+        raise Refusal("unknown_member", "a control envelope is {group, members} or {topic, known}, with from and n if numbered")
+    names = ", ".join(sorted(name for name in members if name not in _EVENT_MEMBERS and _PLAIN.fullmatch(name))[:3])
+    raise Refusal("unknown_member", f"a header has no member {names[:100] or 'of this name'}")
+
+
+def _header(head: bytes) -> dict[str, Any]:
+    """The header's members. Duplicates are refused: two readers of one header must not see two different events."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError:
+        raise Refusal("not_utf8", "the header is not UTF-8") from None
+    try:
+        header = ujson.loads(text)
+    except (ValueError, RecursionError, OverflowError):
+        raise Refusal("bad_header", "the first line is not a JSON object") from None
+    if not isinstance(header, dict):
+        raise Refusal("bad_header", "the first line is not a JSON object")
+    # Each member costs one colon. More colons than members: one stands inside a string, or a member stands twice.
+    attrs = header.get("attrs")
+    if text.count(":") != len(header) + (len(attrs) if isinstance(attrs, dict) else 0):
+        _check_duplicates(text)
+    return header
+
+
+def _check_duplicates(text: str) -> None:
+    try:
+        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        # What ujson reads and the standard library does not (NaN, a stray escape) is no JSON either.
+        raise Refusal("bad_header", "the first line is not a JSON object") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise Refusal("duplicate_member", "a member stands twice in one object of the header")
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError("not JSON")
+
+
+def _message(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bounds: Bounds) -> Message:
+    get = header.get
+    to, public = _recipients(get("to"), "group" in header, bounds)
+    sender, n = _origin(header)
+    kind = get("type", "message")
+    if kind != "message":
+        _check_name(kind, "bad_type", "type")
+        if kind in RESERVED_TYPES:
+            raise Refusal("reserved_type", "only the daemon itself writes events of this type")
+    if "topic" in header:
+        topic = _check_name(header["topic"], "bad_topic", "topic")
+    return Message(
+        to=to,
+        public=public,
+        group=_check_name(header["group"], "bad_group", "group") if "group" in header else None,
+        type=kind,
+        topic=topic,
+        attrs=_attrs(header["attrs"]) if "attrs" in header else (),
+        data=_data(header, rest),
+        ttl=_ttl(header["ttl"]) if "ttl" in header else None,
+        retain=_flag(get("retain", False), "bad_retain", "retain"),
+        sender=sender,
+        n=n,
+    )
+
+
+def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[tuple[str, ...], bool]:
+    if to == "*":
+        return (), True
+    if to is None and has_group:
+        return (), False
+    if not isinstance(to, list):
+        raise Refusal("bad_to", "'to' is a list of participants, or the string \"*\" for everybody")
+    if not to and not has_group:
+        raise Refusal("no_recipient", "an event for nobody is refused; \"*\" means everybody")
+    if len(to) > bounds.max_recipients:
+        raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients")
+    return _keys(to), False
+
+
+def _keys(values: Sequence[Any]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(map(canonical, values)))
+    except InvalidParticipant as error:
+        raise Refusal("bad_participant", str(error)) from None
+    except TypeError:
+        raise Refusal("bad_participant", "a participant is named by a string") from None
+
+
+def _origin(header: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    if "from" not in header and "n" not in header:
+        return None, None
+    if "from" not in header or "n" not in header:
+        raise Refusal("bad_origin", "'from' and 'n' stand together")
+    n = header["n"]
+    if type(n) is not int or not 1 <= n <= MAX_N:
+        raise Refusal("bad_origin", "'n' counts a producer's events: 1, 2, 3 ...")
+    return _check_name(header["from"], "bad_origin", "from"), n
+
+
+def _group(header: Mapping[str, Any], rest: bytes, bounds: Bounds) -> Group:
+    if rest or "group" not in header:
+        raise Refusal("bad_group", "a group is set by {group, members} without data")
+    members = header["members"]
+    if not isinstance(members, list):
+        raise Refusal("bad_group", "'members' is a list of participants; an empty one removes the group")
+    if len(members) > bounds.max_members:
+        raise Refusal("bad_group", f"a group has at most {bounds.max_members} members")
+    return Group(_check_name(header["group"], "bad_group", "group"), _keys(members), *_origin(header))
+
+
+def _known(header: Mapping[str, Any], rest: bytes) -> Topic:
+    if rest or "topic" not in header:
+        raise Refusal("bad_topic", "a topic is declared by {topic, known} without data")
+    known = _flag(header["known"], "bad_topic", "known")
+    return Topic(_check_name(header["topic"], "bad_topic", "topic"), known, *_origin(header))
+
+
+def _topic_frame(frame: bytes) -> str:
+    try:
+        return _check_name(frame.decode(), "bad_topic", "topic")
+    except UnicodeDecodeError:
+        raise Refusal("not_utf8", "the topic frame is not UTF-8", 0) from None
+    except Refusal as refusal:
+        raise refusal.at(0) from None
+
+
+def _check_name(value: Any, code: str, what: str) -> str:
+    """`value`, if it is a name: a string of 1 to 200 characters, none of which controls, formats or separates lines."""
+    if not isinstance(value, str) or not value:
+        raise Refusal(code, f"'{what}' is a string that is not empty")
+    if len(value) > MAX_NAME:
+        raise Refusal(code, f"'{what}' has at most {MAX_NAME} characters")
+    if not _PLAIN.fullmatch(value) and any(unicodedata.category(c) in _UNSAFE for c in value):
+        raise Refusal(code, f"'{what}' has no control or format characters")
+    return value
+
+
+# Control, format (bidi overrides among them), surrogate, line and paragraph separator: none belongs in a name that
+# stands in a line-based protocol and in an operator's terminal.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _attrs(value: Any) -> Attrs:
+    if not isinstance(value, dict):
+        raise Refusal("bad_attrs", "'attrs' is a flat object")
+    if len(value) > MAX_ATTRS:
+        raise Refusal("bad_attrs", f"'attrs' has at most {MAX_ATTRS} members")
+    return tuple((_attr_text(name, MAX_ATTR_NAME), _attr_value(v)) for name, v in value.items())
+
+
+def _attr_value(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, list):
+        if len(value) > MAX_ATTRS:
+            raise Refusal("bad_attrs", f"a list in 'attrs' has at most {MAX_ATTRS} strings")
+        return tuple(_attr_text(v, MAX_ATTR_VALUE) for v in value)
+    return _attr_text(value, MAX_ATTR_VALUE)
+
+
+def _attr_text(value: Any, most: int) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise Refusal("bad_attrs", f"'attrs' holds strings, or lists of strings, of at most {most} characters")
+    if any(unicodedata.category(c) == "Cs" for c in value):
+        raise Refusal("bad_attrs", "a lone surrogate is no character")
+    return value
+
+
+def _ttl(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= MAX_TTL:
+        raise Refusal("bad_ttl", "'ttl' is a number of seconds, more than 0 and at most ten years")
+    return float(value)
+
+
+def _flag(value: Any, code: str, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise Refusal(code, f"'{what}' is true or false")
+    return value
+
+
+def _data(header: Mapping[str, Any], rest: bytes | None) -> bytes:
+    """The event's data as UTF-8 with LF line ends, the only ones that an SSE stream can carry."""
+    if rest is None:
+        data = _header_data(header)
+    elif "data" in header:
+        raise Refusal("bad_data", "the data stands after the first line or in the header, not in both")
+    else:
+        data = rest
+        _check_utf8(data)
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _check_utf8(data: bytes) -> None:
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise Refusal("not_utf8", "the data is not UTF-8") from None
+
+
+def _header_data(header: Mapping[str, Any]) -> bytes:
+    value = header.get("data", "")
+    try:
+        text = value if isinstance(value, str) else _compact(value)
+        return text.encode()
+    except (ValueError, OverflowError, RecursionError):  # UnicodeEncodeError is a ValueError: a lone surrogate
+        raise Refusal("bad_data", "'data' holds what JSON or UTF-8 cannot carry") from None
+
+
+def _compact(value: Any) -> str:
+    return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+
+
+def _refuse_twins(items: Sequence[Parsed]) -> None:
+    """A (from, n) names one item: twice in one message, one of the two would be taken for a repeat and vanish."""
+    seen: set[tuple[str | None, int | None]] = set()
+    for index, item in enumerate(items):
+        if item.sender is not None:
+            if (item.sender, item.n) in seen:
+                raise Refusal("bad_origin", "the same 'n' stands twice in one message", index)
+            seen.add((item.sender, item.n))
+
+
+EncodeJson: TypeAlias = Callable[[Any], str]

@@ -1,0 +1,150 @@
+"""Every exception of the project.
+
+    SseDaemonError
+    ├── ConfigError             the configuration cannot be used; carries every mistake
+    ├── AddressError            an address, port or path cannot be listened on
+    ├── InvalidParticipant      a text is no participant's key
+    ├── InvalidCursor           a text is no cursor
+    ├── Refusal                 a producer's message was refused; carries code, detail, index
+    ├── RequestRefused          a client's request was refused; carries status, code, detail
+    ├── BackendError            the log cannot do what was asked
+    │   ├── StorageFull         no room for another record; nothing of it was stored
+    │   ├── BackendUnavailable  it does not answer now; nothing of the record is known to be stored
+    │   └── BackendUnusable     it can never be used as it is: corrupt, newer, held by another daemon
+    ├── PublishError            raised by sse_daemon.producer
+    │   ├── PublishRefused      the daemon answered no; carries code, detail, index
+    │   ├── PublishTimeout      no answer in time; the event may or may not be stored
+    │   └── ProducerClosed      the producer was closed
+    └── SubscribeError          raised by sse_daemon.consumer
+        ├── SubscribeRefused    the daemon refuses this request for good; carries status, code, detail
+        └── NotAnEventStream    what answered does not speak Server-Sent Events
+
+Refusals are values as well as exceptions: they are collected, counted by `code`, and answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SseDaemonError(Exception):
+    """The root: whatever this project raises on purpose."""
+
+
+class ConfigError(SseDaemonError):
+    """The configuration cannot be used. `mistakes`: all of them, one line each, with place and remedy."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class AddressError(SseDaemonError):
+    """`address` cannot be listened on, for `reason`."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"cannot listen on {address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class InvalidParticipant(SseDaemonError):
+    """A text is not the key of a participant; the message says why and does not repeat the text."""
+
+
+class InvalidCursor(SseDaemonError):
+    """A text is not a cursor of this daemon."""
+
+
+class Refusal(SseDaemonError):
+    """A producer's message was refused, whole.
+
+    `code` is one of the documented words, `detail` is for people, `index` is the place of the first bad event in its batch.
+    """
+
+    def __init__(self, code: str, detail: str, index: int | None = None) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.index = index
+
+    def at(self, index: int) -> Refusal:
+        """The same refusal, of the event at `index` of its batch."""
+        return Refusal(self.code, self.detail, index)
+
+
+class RequestRefused(SseDaemonError):
+    """A client's HTTP request is answered with `status` and the JSON {"error": code, "detail": detail}.
+
+    Neither text may contain anything that the client sent.
+    """
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class BackendError(SseDaemonError):
+    """The log cannot do what was asked. `code` is what a producer is told."""
+
+    code = "backend_failed"
+
+
+class StorageFull(BackendError):
+    """There is no room for another record; nothing of it was stored."""
+
+    code = "storage_full"
+
+
+class BackendUnavailable(BackendError):
+    """The backend does not answer, or answers with a fault that may pass."""
+
+    code = "unavailable"
+
+
+class BackendUnusable(BackendError):
+    """The backend can never be used as it is; the message says what to do."""
+
+    code = "unusable"
+
+
+class PublishError(SseDaemonError):
+    """The root of what `sse_daemon.producer` raises."""
+
+
+class PublishRefused(PublishError):
+    """The daemon refused the message: `code`, `detail` and the `index` of the first bad event."""
+
+    def __init__(self, code: str, detail: str, index: int | None = None) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.index = index
+
+
+class PublishTimeout(PublishError):
+    """No answer came in time, retries included; whether the message is stored is not known."""
+
+
+class ProducerClosed(PublishError):
+    """The producer was closed before or while it published."""
+
+
+class SubscribeError(SseDaemonError):
+    """The root of what `sse_daemon.consumer` raises."""
+
+
+class SubscribeRefused(SubscribeError):
+    """The daemon refuses this request, and trying again would not help."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class NotAnEventStream(SubscribeError):
+    """The answer was 200, but not of type text/event-stream."""

@@ -1,0 +1,167 @@
+"""The recent tail of the log in memory, by channel: every event once, bounded in bytes. Pure.
+
+Streams hold no queue. Live, slow and reconnecting streams alike are cursors that read on from here, and `read` either gives
+exactly what the log holds after a cursor or says `Overtaken`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Sequence
+from heapq import merge
+from operator import itemgetter
+from typing import TypeAlias
+
+from sse_daemon.event import Event
+
+Entry: TypeAlias = tuple[int, "tuple[str, ...]", bytes, "float | None", str, "str | None", "tuple[object, ...]", bytes]
+"""(position, channels, frame, expires, type, topic, attrs, data): an exact tuple of immutable values, so that the garbage
+collector drops it from its lists; a class instance would be visited in every full collection."""
+
+EVENT_BYTES = 270
+"""What an event costs beside its frame and data: tuple, numbers, object headers (measured with tracemalloc)."""
+RECIPIENT_BYTES = 24
+"""What each channel of an event costs: a slot in the event's tuple, one in the channel's list."""
+CHANNEL_BYTES = 420
+"""What a channel costs: its name, its object, its list, its dictionary entry."""
+
+_position = itemgetter(0)
+
+
+class Overtaken(Exception):
+    """The window no longer holds everything after the asked position; the log may."""
+
+
+class Channel:
+    """One channel's part of the window, and the streams on it.
+
+    evicted: no event of this channel after this position has left the window, or never reached it.
+    streams: whatever the hub keeps here; while it holds something, the channel and its `evicted` stay.
+    """
+
+    __slots__ = ("entries", "evicted", "name", "start", "streams")
+
+    def __init__(self, name: str, evicted: int) -> None:
+        self.name = name
+        self.evicted = evicted
+        self.entries: list[Entry | None] = []
+        self.start = 0
+        self.streams: dict[object, None] = {}
+
+    @property
+    def last(self) -> int:
+        """The position of the latest event that this channel is known to have had."""
+        return self.entries[-1][0] if len(self.entries) > self.start else self.evicted  # type: ignore[index]
+
+    def drop_first(self) -> None:
+        """Forgets the oldest entry. Its slot is cleared at once; slots are given back when they are the larger half."""
+        entry = self.entries[self.start]
+        self.entries[self.start] = None
+        self.evicted = entry[0]  # type: ignore[index]
+        self.start += 1
+        if self.start * 2 >= len(self.entries):
+            del self.entries[: self.start]
+            self.start = 0
+
+    def after(self, position: int, through: int, limit: int) -> Sequence[Entry]:
+        """At most `limit` entries in (position, through], oldest first."""
+        entries, start = self.entries, self.start
+        if len(entries) == start or entries[-1][0] <= position:  # type: ignore[index]
+            return ()
+        low = bisect_right(entries, position, lo=start, key=_position)  # type: ignore[type-var]
+        high = len(entries)
+        if entries[-1][0] > through:  # type: ignore[index]
+            high = bisect_right(entries, through, lo=low, key=_position)  # type: ignore[type-var]
+        return entries[low : min(high, low + limit)]  # type: ignore[return-value]
+
+
+class Window:
+    """The tail of the log after `floor` through `head`.
+
+    limit: bytes, at least 0; with 0 nothing is held longer than it takes to fan it out. It is kept by `evict`, not by `extend`:
+    a batch that has just arrived must stand until it has been read once.
+    """
+
+    def __init__(self, limit: int, head: int = 0) -> None:
+        self.limit = limit
+        self.head = head
+        self.floor = head
+        self.bytes = 0
+        self.channels: dict[str, Channel] = {}
+        self._entries: deque[Entry] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def extend(self, batch: Iterable[tuple[Event, bytes]], last: int) -> list[Channel]:
+        """Takes the events after `head` through `last`, each with its frame; returns the channels touched, each once."""
+        touched: dict[Channel, None] = {}
+        for event, frame in batch:
+            names = []
+            for name in event.channels:
+                channel = self.channels.get(name) or self._add_channel(name)
+                names.append(channel.name)
+                touched[channel] = None
+            entry: Entry = (event.position, tuple(names), frame, event.expires, *event[2:6])  # type: ignore[assignment]
+            for channel_name in names:
+                self.channels[channel_name].entries.append(entry)
+            self._entries.append(entry)
+            self.bytes += self._cost(entry)
+        self.head = last
+        return list(touched)
+
+    def evict(self, through: int) -> None:
+        """Drops the oldest events, none of them later than `through`, until the window is within its limit."""
+        while self.bytes > self.limit and self._entries and self._entries[0][0] <= through:
+            entry = self._entries.popleft()
+            self.floor = entry[0]
+            self.bytes -= self._cost(entry)
+            for name in entry[1]:
+                channel = self.channels[name]
+                channel.drop_first()
+                self.release(channel)
+
+    def watch(self, name: str) -> Channel:
+        """The channel of this name; it stays while its `streams` are not empty, and knows what it lost since the floor."""
+        return self.channels.get(name) or self._add_channel(name)
+
+    def release(self, channel: Channel) -> None:
+        """Gives the channel's memory back if nothing is in it and nobody on it."""
+        if not channel.streams and not channel.entries:
+            del self.channels[channel.name]
+            self.bytes -= CHANNEL_BYTES
+
+    def read(self, channels: Sequence[Channel], after: int, through: int, limit: int) -> list[Entry]:
+        """The first `limit` entries of `channels` in (after, through], by position, each once. Raises Overtaken."""
+        for channel in channels:
+            if channel.evicted > after:
+                raise Overtaken
+        parts = [part for channel in channels if (part := channel.after(after, through, limit))]
+        if len(parts) < 2:
+            return list(parts[0]) if parts else []
+        merged: list[Entry] = []
+        last = after
+        for entry in merge(*parts, key=_position):
+            if entry[0] != last:
+                last = entry[0]
+                merged.append(entry)
+                if len(merged) == limit:
+                    break
+        return merged
+
+    def _add_channel(self, name: str) -> Channel:
+        # What this channel had before it was known is unknown, so everything up to the floor counts as evicted.
+        channel = self.channels[name] = Channel(name, self.floor)
+        self.bytes += CHANNEL_BYTES
+        return channel
+
+    @staticmethod
+    def _cost(entry: Entry) -> int:
+        return len(entry[2]) + len(entry[7]) + EVENT_BYTES + RECIPIENT_BYTES * len(entry[1])
+
+
+def event_of(entry: Entry) -> Event:
+    """The event in a window's entry."""
+    position, channels, _, expires, type, topic, attrs, data = entry
+    return Event(position, channels, type, topic, attrs, data, expires)  # type: ignore[arg-type]
