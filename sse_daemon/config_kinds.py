@@ -1,0 +1,400 @@
+"""The kinds of values that a configuration has: what each accepts, and what to say about anything else.
+
+A kind's `read` takes what TOML (or a caller) gives and returns the value that the daemon works with, or raises ValueError with
+one line: what is wrong; what would be right. `parse` makes of an environment variable's text what TOML would have given; it
+never fails, because what it cannot parse is left as text for `read` to complain about.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from attrs import field, frozen
+
+Complaint: TypeAlias = Callable[[str], "str | None"]
+"""What is wrong with a text, or None."""
+
+MAX_SECONDS = 1e8
+"""Three years. Longer than any client, log or socket is meant to wait; `inf` would make a bound into none."""
+MAX_BYTES = 1 << 50
+MAX_COUNT = 10**9
+SOCKET_PATH = 107
+"""Bytes that a Unix socket's path may have on Linux: `sun_path` is 108 with its final NUL (unix(7))."""
+
+
+
+def shown(value: object) -> str:
+    """`value` as it stands in a mistake: one line, escaped, shortened."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-16:]}"
+
+
+class Conflict(NamedTuple):
+    """Values that do not go together. keys: the one to name, then the others; message: what is wrong; what would be right."""
+
+    keys: tuple[str, ...]
+    message: str
+
+
+class Conflicts(ValueError):
+    """A table's values are valid each, but not together. `found`: every conflict."""
+
+    def __init__(self, found: Iterable[Conflict]) -> None:
+        self.found = tuple(found)
+        super().__init__("\n".join(f"{conflict.keys[0]}: {conflict.message}" for conflict in self.found))
+
+
+def refuse(found: Iterable[Conflict]) -> None:
+    """Raises Conflicts if there is any."""
+    conflicts = Conflicts(found)
+    if conflicts.found:
+        raise conflicts
+
+
+class Kind(Protocol):
+    """One kind of value; see the module."""
+
+    @property
+    def right(self) -> str:
+        """What would be right, as it stands at the end of a mistake."""
+
+    def read(self, value: object) -> Any:
+        """The value, valid. Raises ValueError."""
+
+    def parse(self, text: str) -> object:
+        """What TOML would have given for `text`."""
+
+
+@frozen
+class Whole:
+    """A whole number, `least` .. `most`."""
+
+    unit: str
+    least: int
+    most: int
+
+    @property
+    def right(self) -> str:
+        return f"{self.unit}, {self.least} to {self.most}"
+
+    def read(self, value: object) -> int:
+        # TOML's true is Python's 1.
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{shown(value)} is no whole number; {self.right}")
+        if not self.least <= value <= self.most:
+            raise ValueError(f"{value} is out of range; {self.right}")
+        return value
+
+    def parse(self, text: str) -> object:
+        try:
+            return int(text)
+        except ValueError:
+            return text
+
+
+@frozen
+class Decimal:
+    """A finite number, `least` .. `most`, or above `least` where zero has no meaning."""
+
+    unit: str
+    least: float
+    most: float
+    above: bool = False
+
+    @property
+    def right(self) -> str:
+        return f"{self.unit}, {'above ' if self.above else ''}{self.least:g} to {self.most:.12g}"
+
+    def read(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise ValueError(f"{shown(value)} is no number; {self.right}")
+        if not self.least <= value <= self.most or (self.above and value == self.least):
+            raise ValueError(f"{value} is out of range; {self.right}")
+        return float(value)
+
+    def parse(self, text: str) -> object:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+@frozen
+class Word:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def right(self) -> str:
+        return " or ".join(f'"{word}"' for word in self.words)
+
+    def read(self, value: object) -> str:
+        if isinstance(value, str) and value in self.words:
+            return value
+        raise ValueError(f"{shown(value)} is not known; {self.right}")
+
+    def parse(self, text: str) -> object:
+        return text
+
+
+@frozen
+class Switch:
+    """"on" or "off"; true and false mean the same."""
+
+    right: str = '"on" or "off"'
+
+    def read(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if value in ("on", "off"):
+            return value == "on"
+        raise ValueError(f"{shown(value)} is not known; {self.right}")
+
+    def parse(self, text: str) -> object:
+        return text
+
+
+@frozen
+class Text:
+    """A text that `complaint` finds nothing wrong with."""
+
+    right: str
+    complaint: Complaint
+
+    def read(self, value: object) -> str:
+        wrong = self.complaint(value) if isinstance(value, str) else f"{shown(value)} is no text"
+        if wrong is not None:
+            raise ValueError(f"{wrong}; {self.right}")
+        return str(value)
+
+    def parse(self, text: str) -> object:
+        return text
+
+
+@frozen
+class Maybe:
+    """Another kind, or nothing, which is the default and cannot be written down."""
+
+    kind: Kind
+
+    @property
+    def right(self) -> str:
+        return self.kind.right
+
+    def read(self, value: object) -> Any:
+        return None if value is None else self.kind.read(value)
+
+    def parse(self, text: str) -> object:
+        return self.kind.parse(text)
+
+
+@frozen
+class Texts:
+    """A list of texts; in the environment comma separated, or as a TOML array."""
+
+    text: Text
+
+    @property
+    def right(self) -> str:
+        return f"a list, each {self.text.right}"
+
+    def read(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{shown(value)} is no list; {self.right}")
+        wrong = [self._wrong(item) for item in value]
+        if any(wrong):
+            raise ValueError(f"{', '.join(filter(None, wrong))}; {self.right}")
+        return tuple(value)
+
+    def _wrong(self, item: object) -> str | None:
+        return self.text.complaint(item) if isinstance(item, str) else f"{shown(item)} is no text"
+
+    def parse(self, text: str) -> object:
+        try:
+            return tomllib.loads(f"list = {text}")["list"]
+        except tomllib.TOMLDecodeError:
+            # Not "it begins with [": so does the address [::1]:8080.
+            return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@frozen
+class Pairs:
+    """A table of texts, each name and each value without complaint."""
+
+    right: str
+    name: Complaint
+    value: Complaint
+
+    def read(self, value: object) -> Mapping[str, str]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{shown(value)} is no table; {self.right}")
+        wrong = [complaint for pair in value.items() for complaint in self._wrong(*pair)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}; {self.right}")
+        return MappingProxyType(dict(value))
+
+    def _wrong(self, name: object, value: object) -> list[str]:
+        pairs = ((self.name, name), (self.value, value))
+        found = [check(text) if isinstance(text, str) else f"{shown(text)} is no text" for check, text in pairs]
+        return [complaint for complaint in found if complaint]
+
+    def parse(self, text: str) -> object:
+        return text
+
+
+def setting(kind: Kind, default: Any, *, hashed: bool | None = None) -> Any:
+    """A field of a table: its default, and its kind, which every value goes through, the default too."""
+    return field(default=default, converter=kind.read, metadata={"kind": kind}, hash=hashed)
+
+
+def seconds(least: float = 0.0, above: bool = False) -> Decimal:
+    """A duration."""
+    return Decimal("seconds", least, MAX_SECONDS, above)
+
+
+def size(least: int = 0, most: int = MAX_BYTES) -> Whole:
+    """A number of bytes."""
+    return Whole("bytes", least, most)
+
+
+def count(least: int = 0) -> Whole:
+    """A number of things."""
+    return Whole("a number", least, MAX_COUNT)
+
+
+class Tcp(NamedTuple):
+    """host: a name, an IP address without brackets, or `*` (ZeroMQ: all addresses); port: 0 is any free one."""
+
+    host: str
+    port: int
+
+
+class Unix(NamedTuple):
+    """path: absolute."""
+
+    path: str
+
+
+def listen_address(text: str) -> Tcp | Unix:
+    """An address of `[http] listen`: `host:port`, `[::1]:port` or `unix:/path`. Raises ValueError with what is wrong."""
+    if text.startswith("unix:"):
+        return Unix(_socket_path(text, text.removeprefix("unix:")))
+    return _tcp(text, text)
+
+
+def zmq_address(text: str) -> Tcp | Unix:
+    """An address of `[ingest]`: `tcp://host:port` or `ipc:///path`. Raises ValueError with what is wrong."""
+    if text.startswith("ipc://"):
+        return Unix(_socket_path(text, text.removeprefix("ipc://")))
+    if not text.startswith("tcp://"):
+        raise ValueError(f"{shown(text)} begins neither with tcp:// nor with ipc://")
+    rest = text.removeprefix("tcp://")
+    if rest.startswith("*:"):
+        return Tcp("*", _port(text, rest[2:]))
+    return _tcp(text, rest)
+
+
+def is_loopback(address: Tcp | Unix) -> bool:
+    """True if only this machine can reach `address`."""
+    if isinstance(address, Unix) or address.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tcp(text: str, rest: str) -> Tcp:
+    host, colon, port = rest.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{shown(text)} has no {'port' if not colon else 'host'}")
+    return Tcp(_host(text, host), _port(text, port))
+
+
+def _port(text: str, port: str) -> int:
+    if port == "*":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f"{shown(text)} has no port of 0 to 65535")
+    return int(port)
+
+
+def _host(text: str, host: str) -> str:
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else None
+    try:
+        if bare is not None:
+            return str(ipaddress.IPv6Address(bare))
+        # Digits and dots are meant as an address: 127.0.0.999 is no name to look up.
+        if re.fullmatch(r"[0-9.]+", host):
+            return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        raise ValueError(f"{shown(text)} has no valid IP address") from None
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", host):
+        raise ValueError(f"{shown(text)} has no valid host")
+    return host
+
+
+def _socket_path(text: str, path: str) -> str:
+    wrong = path_complaint(path)
+    if wrong is not None:
+        raise ValueError(wrong if path == text else f"{shown(text)}: {wrong}")
+    return path
+
+
+def path_complaint(path: str) -> str | None:
+    """What makes `path` unfit for a Unix socket."""
+    if not path.startswith("/") or path.endswith("/"):
+        return f"{shown(path)} is no absolute path of a file"
+    if "\0" in path:
+        return f"{shown(path)} has a NUL"
+    if len(path.encode()) > SOCKET_PATH:
+        return f"the path has more than the {SOCKET_PATH} bytes that a socket's path may have"
+    return None
+
+
+def complaint_of(parse: Callable[[str], object]) -> Complaint:
+    """`parse`, which raises ValueError, as a complaint."""
+
+    def complaint(text: str) -> str | None:
+        try:
+            parse(text)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return complaint
+
+
+LISTEN = Texts(Text('"host:port", "[::1]:port" or "unix:/path"', complaint_of(listen_address)))
+ZMQ = Texts(Text('"tcp://host:port" or "ipc:///path"', complaint_of(zmq_address)))
+SOCKET = Text("an absolute path", path_complaint)
+
+
+def origin_complaint(text: str) -> str | None:
+    """What makes `text` an origin that no browser sends; see RFC 6454 section 6.2 for the form that they do send."""
+    if text in ("*", "null"):
+        return f"{shown(text)} would let any page read streams"
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:]+\])(?::([1-9][0-9]{0,4}))?", text)
+    if match is None:
+        return f"{shown(text)} is no origin in the form that browsers send"
+    if (match[1], match[3]) in (("http", "80"), ("https", "443")):
+        return f"{shown(text)} names the port that browsers leave out"
+    return None
+
+
+ORIGINS = Texts(Text('"scheme://host" or "scheme://host:port", in lower case, without path', origin_complaint))
+
+
+def url_complaint(text: str) -> str | None:
+    """What makes `text` no backend's URL. It is not repeated: it may hold a password."""
+    return None if re.match(r"[a-z][a-z0-9+.-]*://", text) else "it has no scheme"
+
+
+URL = Text('such as "memory://" or "sqlite:///var/lib/sse-daemon/log.db"', url_complaint)

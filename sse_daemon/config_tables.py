@@ -1,0 +1,207 @@
+"""The configuration as one frozen object: `Config`, with an object for each table and a `Route` for each `[[stream]]`.
+
+Durations are float seconds, sizes are int bytes. Each default stands here and nowhere else: systemd/sse-daemon.toml and
+docs/configuration.md repeat it for people, and a test compares. What is not valid cannot be constructed: ValueError for one
+value, `Conflicts` for values that do not go together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+from attrs import Factory, field, frozen
+
+from sse_daemon.config_kinds import (
+    LISTEN,
+    ORIGINS,
+    SOCKET,
+    URL,
+    ZMQ,
+    Conflict,
+    Decimal,
+    Maybe,
+    Tcp,
+    Unix,
+    Word,
+    count,
+    listen_address,
+    refuse,
+    seconds,
+    setting,
+    shown,
+    size,
+    zmq_address,
+)
+from sse_daemon.config_route import EVENTS, RESERVED_PATHS, Route, shape
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def default_admin_socket(environ: Mapping[str, str], uid: int) -> str:
+    """Where the daemon of user `uid` has its admin socket, and where its commands look for it, unless told otherwise.
+
+    A relative XDG_RUNTIME_DIR is ignored, as the XDG base directory specification demands.
+    """
+    if uid == 0:
+        return "/run/sse-daemon/admin.sock"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/"):
+        return f"{runtime.rstrip('/')}/sse-daemon/admin.sock"
+    return f"/tmp/sse-daemon-{uid}/admin.sock"
+
+
+@frozen(kw_only=True)
+class HttpConfig:
+    """`[http]`: where clients come in, and how long a request may take to arrive."""
+
+    listen: tuple[str, ...] = setting(LISTEN, ("127.0.0.1:8080",))
+    cors_origins: tuple[str, ...] = setting(ORIGINS, ())
+    header_timeout: float = setting(seconds(above=True), 10.0)
+    idle_timeout: float = setting(seconds(above=True), 10.0)
+    body_timeout: float = setting(seconds(above=True), 10.0)
+    max_header: int = setting(size(KIB, MIB), 16 * KIB)
+
+
+@frozen(kw_only=True)
+class IngestConfig:
+    """`[ingest]`: where producers come in, and the bounds of what they may send."""
+
+    pubsub: tuple[str, ...] = setting(ZMQ, ("tcp://127.0.0.1:5556",))
+    acked: tuple[str, ...] = setting(ZMQ, ("tcp://127.0.0.1:5557",))
+    max_frame: int = setting(size(1, 1024 * MIB), MIB)
+    max_frames: int = setting(count(1), 1000)
+    max_recipients: int = setting(count(1), 1000)
+    queue_bytes: int = setting(size(1), 16 * MIB)
+    max_producers: int = setting(count(1), 10_000)
+    max_groups: int = setting(count(), 10_000)
+    max_members: int = setting(count(), 1000)
+    max_topics: int = setting(count(), 100_000)
+
+
+def _own_admin_socket() -> str:
+    return default_admin_socket(os.environ, os.getuid())
+
+
+@frozen(kw_only=True)
+class AdminConfig:
+    """`[admin]`: where operators come in."""
+
+    socket: str = setting(SOCKET, Factory(_own_admin_socket))
+
+
+@frozen(kw_only=True)
+class BackendConfig:
+    """`[backend]`: which log, and how much of it is kept."""
+
+    url: str = setting(URL, "memory://")
+    retention_bytes: int = setting(size(), 256 * MIB)
+    retention_age: float = setting(seconds(), 86400.0)
+    retained_bytes: int = setting(size(), 64 * MIB)
+    retained_slots: int = setting(count(), 100_000)
+    dedupe_window: float = setting(seconds(), 600.0)
+
+
+@frozen(kw_only=True)
+class AuthConfig:
+    """`[auth]`: how a client shows who it is. Without a mode the daemon does not serve."""
+
+    mode: Literal["claim"] | None = setting(Maybe(Word(("claim",))), None)
+
+
+@frozen(kw_only=True)
+class StreamsConfig:
+    """`[streams]`: how the daemon treats open streams."""
+
+    heartbeat: float = setting(seconds(above=True), 15.0)
+    stall_timeout: float = setting(seconds(above=True), 30.0)
+    lifetime: float = setting(seconds(), 0.0)
+    lifetime_jitter: float = setting(Decimal("a fraction", 0.0, 1.0), 0.1)
+    max_streams: int = setting(count(), 0)
+    # Linux doubles what is asked and keeps at least 4608 (socket(7)); beyond 1 MiB the kernel hides how slow a client is.
+    send_buffer: int = setting(size(4 * KIB, MIB), 64 * KIB)
+    pinned_limit: int = setting(size(), 64 * MIB)
+    window_bytes: int = setting(size(), 64 * MIB)
+    retry_min: float = setting(seconds(), 1.0)
+    retry_max: float = setting(seconds(), 3.0)
+    wait: float = setting(seconds(), 25.0)
+    max_wait: float = setting(seconds(), 60.0)
+    limit: int = setting(count(1), 1000)
+    max_filters: int = setting(count(), 100)
+
+    def __attrs_post_init__(self) -> None:
+        refuse(self._conflicts())
+
+    def _conflicts(self) -> Iterator[Conflict]:
+        for low, high in (("retry_min", "retry_max"), ("wait", "max_wait")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least > most:
+                yield Conflict((low, high), f"{least:g} is more than {high}, which is {most:g}; at most {high}")
+
+
+@frozen(kw_only=True)
+class DaemonConfig:
+    """`[daemon]`: the process itself."""
+
+    drain_time: float = setting(seconds(), 2.0)
+
+
+@frozen(kw_only=True)
+class LogConfig:
+    """`[log]`: what the daemon writes to standard error."""
+
+    format: Literal["logfmt", "json"] = setting(Word(("logfmt", "json")), "logfmt")
+    level: Literal["debug", "info", "warning", "error"] = setting(Word(("debug", "info", "warning", "error")), "info")
+
+
+@frozen(kw_only=True)
+class Config:
+    """The whole configuration. `stream`: the routes of the `[[stream]]` tables, in their order."""
+
+    http: HttpConfig = field(factory=HttpConfig)
+    ingest: IngestConfig = field(factory=IngestConfig)
+    admin: AdminConfig = field(factory=AdminConfig)
+    backend: BackendConfig = field(factory=BackendConfig)
+    auth: AuthConfig = field(factory=AuthConfig)
+    streams: StreamsConfig = field(factory=StreamsConfig)
+    daemon: DaemonConfig = field(factory=DaemonConfig)
+    log: LogConfig = field(factory=LogConfig)
+    stream: tuple[Route, ...] = field(default=(), converter=tuple)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every route in the order in which it is tried: the built-in one, then `stream`."""
+        return (EVENTS, *self.stream)
+
+    def __attrs_post_init__(self) -> None:
+        refuse((*self._shared_addresses(), *self._shared_paths()))
+
+    def _shared_addresses(self) -> Iterator[Conflict]:
+        seen: dict[Tcp | Unix, str] = {}
+        for key, text, address in addresses(self):
+            if isinstance(address, Tcp) and address.port == 0:
+                continue
+            if address in seen:
+                yield Conflict((key, seen[address]), f"{shown(text)} is listened on twice, also by {seen[address]}; another one")
+            seen.setdefault(address, key)
+
+    def _shared_paths(self) -> Iterator[Conflict]:
+        seen = {EVENTS.path: "the built-in route", **dict.fromkeys(RESERVED_PATHS, "the daemon itself")}
+        for number, route in enumerate(self.stream, 1):
+            taken = seen.setdefault(shape(route.path), f"[[stream]] {number}")
+            if taken != f"[[stream]] {number}":
+                yield Conflict((f"stream.{number}.path",), f"{shown(route.path)} belongs to {taken}; another path")
+
+
+def addresses(config: Config) -> Iterator[tuple[str, str, Tcp | Unix]]:
+    """Every address that is listened on, as (dotted key, text, address)."""
+    kinds: tuple[tuple[str, tuple[str, ...], Callable[[str], Tcp | Unix]], ...] = (
+        ("http.listen", config.http.listen, listen_address),
+        ("ingest.pubsub", config.ingest.pubsub, zmq_address),
+        ("ingest.acked", config.ingest.acked, zmq_address),
+    )
+    for key, texts, parse in kinds:
+        yield from ((key, text, parse(text)) for text in texts)
+    yield "admin.socket", config.admin.socket, Unix(config.admin.socket)
