@@ -7,7 +7,6 @@ never fails, because what it cannot parse is left as text for `read` to complain
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 import tomllib
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from attrs import field, frozen
 
+from sse_daemon.address import listen_address, path_complaint, zmq_address
+
 Complaint: TypeAlias = Callable[[str], "str | None"]
 """What is wrong with a text, or None."""
 
@@ -24,14 +25,12 @@ MAX_SECONDS = 1e8
 """Three years. Longer than any client, log or socket is meant to wait; `inf` would make a bound into none."""
 MAX_BYTES = 1 << 50
 MAX_COUNT = 10**9
-SOCKET_PATH = 107
-"""Bytes that a Unix socket's path may have on Linux: `sun_path` is 108 with its final NUL (unix(7))."""
 
 
 
 def shown(value: object) -> str:
     """`value` as it stands in a mistake: one line, escaped, shortened."""
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:60]}...{text[-16:]}"
 
 
@@ -133,7 +132,7 @@ class Word:
 
     @property
     def right(self) -> str:
-        return " or ".join(f'"{word}"' for word in self.words)
+        return ("one of " if len(self.words) > 1 else "") + ", ".join(f'"{word}"' for word in self.words)
 
     def read(self, value: object) -> str:
         if isinstance(value, str) and value in self.words:
@@ -267,96 +266,6 @@ def size(least: int = 0, most: int = MAX_BYTES) -> Whole:
 def count(least: int = 0) -> Whole:
     """A number of things."""
     return Whole("a number", least, MAX_COUNT)
-
-
-class Tcp(NamedTuple):
-    """host: a name, an IP address without brackets, or `*` (ZeroMQ: all addresses); port: 0 is any free one."""
-
-    host: str
-    port: int
-
-
-class Unix(NamedTuple):
-    """path: absolute."""
-
-    path: str
-
-
-def listen_address(text: str) -> Tcp | Unix:
-    """An address of `[http] listen`: `host:port`, `[::1]:port` or `unix:/path`. Raises ValueError with what is wrong."""
-    if text.startswith("unix:"):
-        return Unix(_socket_path(text, text.removeprefix("unix:")))
-    return _tcp(text, text)
-
-
-def zmq_address(text: str) -> Tcp | Unix:
-    """An address of `[ingest]`: `tcp://host:port` or `ipc:///path`. Raises ValueError with what is wrong."""
-    if text.startswith("ipc://"):
-        return Unix(_socket_path(text, text.removeprefix("ipc://")))
-    if not text.startswith("tcp://"):
-        raise ValueError(f"{shown(text)} begins neither with tcp:// nor with ipc://")
-    rest = text.removeprefix("tcp://")
-    if rest.startswith("*:"):
-        return Tcp("*", _port(text, rest[2:]))
-    return _tcp(text, rest)
-
-
-def is_loopback(address: Tcp | Unix) -> bool:
-    """True if only this machine can reach `address`."""
-    if isinstance(address, Unix) or address.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return False
-
-
-def _tcp(text: str, rest: str) -> Tcp:
-    host, colon, port = rest.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{shown(text)} has no {'port' if not colon else 'host'}")
-    return Tcp(_host(text, host), _port(text, port))
-
-
-def _port(text: str, port: str) -> int:
-    if port == "*":
-        return 0
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(f"{shown(text)} has no port of 0 to 65535")
-    return int(port)
-
-
-def _host(text: str, host: str) -> str:
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else None
-    try:
-        if bare is not None:
-            return str(ipaddress.IPv6Address(bare))
-        # Digits and dots are meant as an address: 127.0.0.999 is no name to look up.
-        if re.fullmatch(r"[0-9.]+", host):
-            return str(ipaddress.IPv4Address(host))
-    except ValueError:
-        raise ValueError(f"{shown(text)} has no valid IP address") from None
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", host):
-        raise ValueError(f"{shown(text)} has no valid host")
-    return host
-
-
-def _socket_path(text: str, path: str) -> str:
-    wrong = path_complaint(path)
-    if wrong is not None:
-        raise ValueError(wrong if path == text else f"{shown(text)}: {wrong}")
-    return path
-
-
-def path_complaint(path: str) -> str | None:
-    """What makes `path` unfit for a Unix socket."""
-    if not path.startswith("/") or path.endswith("/"):
-        return f"{shown(path)} is no absolute path of a file"
-    if "\0" in path:
-        return f"{shown(path)} has a NUL"
-    if len(path.encode()) > SOCKET_PATH:
-        return f"the path has more than the {SOCKET_PATH} bytes that a socket's path may have"
-    return None
 
 
 def complaint_of(parse: Callable[[str], object]) -> Complaint:

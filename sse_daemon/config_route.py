@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from attrs import frozen
+from attrs import NOTHING, frozen
 
 from sse_daemon.config_kinds import Conflict, Maybe, Pairs, Switch, Text, Word, refuse, setting, shown
 
@@ -136,7 +136,7 @@ class Route:
     (None: the standard data). filters: which query parameter narrows which field of an event.
     """
 
-    path: str = setting(_PATH, "/")
+    path: str = setting(_PATH, NOTHING)
     topic: str | None = setting(Maybe(_TOPIC), None)
     participant: Literal["required", "optional", "none"] = setting(Word(("required", "optional", "none")), "required")
     anonymous: Literal["refuse", "public"] = setting(Word(("refuse", "public")), "refuse")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from attrs import Factory, field, frozen
 
+from sse_daemon.address import Tcp, Unix, listen_address, zmq_address
 from sse_daemon.config_kinds import (
     LISTEN,
     ORIGINS,
@@ -22,17 +23,13 @@ from sse_daemon.config_kinds import (
     Conflict,
     Decimal,
     Maybe,
-    Tcp,
-    Unix,
     Word,
     count,
-    listen_address,
     refuse,
     seconds,
     setting,
     shown,
     size,
-    zmq_address,
 )
 from sse_daemon.config_route import EVENTS, RESERVED_PATHS, Route, shape
 
@@ -138,7 +135,7 @@ class StreamsConfig:
         for low, high in (("retry_min", "retry_max"), ("wait", "max_wait")):
             least, most = getattr(self, low), getattr(self, high)
             if least > most:
-                yield Conflict((low, high), f"{least:g} is more than {high}, which is {most:g}; at most {high}")
+                yield Conflict((low, high), f"{low} ({least:g}) is more than {high} ({most:g}); at most as much")
 
 
 @frozen(kw_only=True)
@@ -168,7 +165,7 @@ class Config:
     streams: StreamsConfig = field(factory=StreamsConfig)
     daemon: DaemonConfig = field(factory=DaemonConfig)
     log: LogConfig = field(factory=LogConfig)
-    stream: tuple[Route, ...] = field(default=(), converter=tuple)
+    stream: tuple[Route, ...] = ()
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -180,28 +177,46 @@ class Config:
 
     def _shared_addresses(self) -> Iterator[Conflict]:
         seen: dict[Tcp | Unix, str] = {}
-        for key, text, address in addresses(self):
+        for key, text, address in addresses(self.http, self.ingest, self.admin):
             if isinstance(address, Tcp) and address.port == 0:
                 continue
             if address in seen:
-                yield Conflict((key, seen[address]), f"{shown(text)} is listened on twice, also by {seen[address]}; another one")
+                wrong = f"{shown(text)} is listened on twice, by {seen[address]} and {key}"
+                yield Conflict((key, seen[address]), f"{wrong}; an address of its own for each")
             seen.setdefault(address, key)
 
     def _shared_paths(self) -> Iterator[Conflict]:
-        seen = {EVENTS.path: "the built-in route", **dict.fromkeys(RESERVED_PATHS, "the daemon itself")}
+        seen: dict[str, str] = {}
         for number, route in enumerate(self.stream, 1):
-            taken = seen.setdefault(shape(route.path), f"[[stream]] {number}")
-            if taken != f"[[stream]] {number}":
-                yield Conflict((f"stream.{number}.path",), f"{shown(route.path)} belongs to {taken}; another path")
+            key = f"stream.{number}.path"
+            first = seen.setdefault(shape(route.path), key)
+            if route.path in (EVENTS.path, *RESERVED_PATHS):
+                yield Conflict((key,), f"{shown(route.path)} is the daemon's own; another path")
+            elif first != key:
+                other = f"[[stream]] {first.split('.')[1]}"
+                yield Conflict((key, first), f"{shown(route.path)} matches what {other} matches; another path")
 
 
-def addresses(config: Config) -> Iterator[tuple[str, str, Tcp | Unix]]:
+TABLES: Mapping[str, type[object]] = {
+    "http": HttpConfig,
+    "ingest": IngestConfig,
+    "admin": AdminConfig,
+    "backend": BackendConfig,
+    "auth": AuthConfig,
+    "streams": StreamsConfig,
+    "daemon": DaemonConfig,
+    "log": LogConfig,
+}
+"""The class of every table with one value for each key, in the order of `Config`."""
+
+
+def addresses(http: HttpConfig, ingest: IngestConfig, admin: AdminConfig) -> Iterator[tuple[str, str, Tcp | Unix]]:
     """Every address that is listened on, as (dotted key, text, address)."""
     kinds: tuple[tuple[str, tuple[str, ...], Callable[[str], Tcp | Unix]], ...] = (
-        ("http.listen", config.http.listen, listen_address),
-        ("ingest.pubsub", config.ingest.pubsub, zmq_address),
-        ("ingest.acked", config.ingest.acked, zmq_address),
+        ("http.listen", http.listen, listen_address),
+        ("ingest.pubsub", ingest.pubsub, zmq_address),
+        ("ingest.acked", ingest.acked, zmq_address),
     )
     for key, texts, parse in kinds:
         yield from ((key, text, parse(text)) for text in texts)
-    yield "admin.socket", config.admin.socket, Unix(config.admin.socket)
+    yield "admin.socket", admin.socket, Unix(admin.socket)
