@@ -1,0 +1,51 @@
+# make demo [SECONDS=10]   the real daemon, a producer and two clients, side by side; until Ctrl-C without SECONDS
+# make test [ARGS=...]     every test; ARGS goes to pytest
+# make lint                ruff and mypy
+#
+# Each works as the first command in a fresh clone: .venv is made on demand, and made anew from setup.cfg when that changes.
+
+.PHONY: demo test lint clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+# Taken from the command line only: a shell counts its own SECONDS, and some export it.
+ifneq ($(filter command,$(origin SECONDS)),)
+DEMO_ARGS := --seconds $(SECONDS)
+endif
+unexport SECONDS
+ARGS ?=
+
+demo: $(READY)
+	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# A name on the path proves little (it may be a version manager's empty shim): the first that runs and is new enough is taken.
+$(READY): setup.cfg pyproject.toml
+	@for python in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "make: Python 3.11 or newer is needed, and none of python3.11 .. python3.14 or python3 is that; name one: make PYTHON=..." >&2; \
+	    exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/python ]; then \
+	    echo "==> making $(VENV) with $$($$found --version)"; \
+	    $$found -m venv $(VENV) || { rm -rf $(VENV); \
+	        echo "make: $$found cannot make a virtual environment; Debian has that in the package python3-venv" >&2; exit 1; }; \
+	fi
+	@echo "==> installing sse-daemon and what it needs into $(VENV) (once; about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "==> ready"
+	@touch $(READY)
