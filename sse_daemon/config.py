@@ -18,20 +18,43 @@ from typing import Any
 from attrs import fields
 
 from sse_daemon.address import Tcp, Unix, is_loopback
+from sse_daemon.config_change import RELOADABLE, changed, merged
 from sse_daemon.config_kinds import Conflict, Conflicts, Kind, shown
 from sse_daemon.config_route import EVENTS, Route
-from sse_daemon.config_tables import TABLES, Config, addresses, default_admin_socket
+from sse_daemon.config_tables import (
+    TABLES,
+    AdminConfig,
+    AuthConfig,
+    BackendConfig,
+    Config,
+    DaemonConfig,
+    HttpConfig,
+    IngestConfig,
+    LogConfig,
+    StreamsConfig,
+    addresses,
+    default_admin_socket,
+)
 from sse_daemon.errors import ConfigError
 
 __all__ = [
     "EVENTS",
     "OPTIONS",
     "RELOADABLE",
+    "AdminConfig",
+    "AuthConfig",
+    "BackendConfig",
     "Config",
+    "DaemonConfig",
+    "HttpConfig",
+    "IngestConfig",
+    "LogConfig",
     "Route",
+    "StreamsConfig",
     "changed",
     "default_admin_socket",
     "load",
+    "merged",
     "variable",
 ]
 
@@ -47,26 +70,6 @@ OPTIONS: Mapping[tuple[str, str], str] = {
     ("backend", "url"): "--backend",
 }
 """The keys that differ for each daemon on one machine, and their options of `serve`."""
-
-RELOADABLE = frozenset(
-    {
-        "http.cors_origins",
-        "ingest.max_recipients",
-        "streams.heartbeat",
-        "streams.stall_timeout",
-        "streams.lifetime",
-        "streams.lifetime_jitter",
-        "streams.max_streams",
-        "streams.pinned_limit",
-        "streams.retry_min",
-        "streams.retry_max",
-        "daemon.drain_time",
-        "log.format",
-        "log.level",
-        "stream",
-    }
-)
-"""What SIGHUP can change. Everything else was given to a socket, a thread or the log when the daemon started."""
 
 
 def variable(table: str, key: str) -> str:
@@ -100,19 +103,6 @@ def load(
     if dev:
         reader.take_dev(keep_backend=("backend", "url") in given)
     return reader.config(dev)
-
-
-def changed(old: Config, new: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The dotted keys in which `new` differs, as those that can change at run time and those that need a restart."""
-    differ = [
-        f"{table}.{key}"
-        for table, cls in TABLES.items()
-        for key in _kinds(cls)
-        if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
-    ]
-    if old.stream != new.stream:
-        differ.append("stream")
-    return tuple(key for key in differ if key in RELOADABLE), tuple(key for key in differ if key not in RELOADABLE)
 
 
 def _kinds(cls: Any) -> Mapping[str, Kind]:
@@ -235,7 +225,7 @@ class _Reader:
 
     def _take_routes(self, place: str, content: object) -> None:
         if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
-            self.mistakes.append(f"{place}: {shown(content)} is no list of tables; a line [[stream]], so bracketed, for each route")
+            self.mistakes.append(f"{place}: {shown(content)} is no list of tables; a line [[stream]], bracketed so, for each one")
             return
         for number, each in enumerate(content, 1):
             self.routes.append(self._route(f"{place} {number}", f"stream.{number}", each))

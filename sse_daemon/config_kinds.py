@@ -27,7 +27,6 @@ MAX_BYTES = 1 << 50
 MAX_COUNT = 10**9
 
 
-
 def shown(value: object) -> str:
     """`value` as it stands in a mistake: one line, escaped, shortened."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
@@ -145,7 +144,7 @@ class Word:
 
 @frozen
 class Switch:
-    """"on" or "off"; true and false mean the same."""
+    """The words on and off; true and false mean the same."""
 
     right: str = '"on" or "off"'
 

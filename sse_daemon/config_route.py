@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -39,19 +39,6 @@ _PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
 def placeholders(template: str) -> tuple[str, ...]:
     """The names in braces in `template`, in order."""
     return tuple(_PLACEHOLDER.findall(template))
-
-
-def fill(template: str, values: Mapping[str, str], quote: Callable[[str], str] = str) -> str:
-    """`template` with each placeholder replaced by its value after `quote`; raises KeyError for one without value.
-
-    Values are never looked at for placeholders, so a client cannot smuggle one in.
-    """
-    return _PLACEHOLDER.sub(lambda match: quote(values[match[1]]), template)
-
-
-def quoted(text: str) -> str:
-    """`text` as it stands between the quotes of a JSON string."""
-    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def shape(path: str) -> str:
