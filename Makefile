@@ -46,6 +46,6 @@ $(READY): setup.cfg pyproject.toml
 	        echo "make: $$found cannot make a virtual environment; Debian has that in the package python3-venv" >&2; exit 1; }; \
 	fi
 	@echo "==> installing sse-daemon and what it needs into $(VENV) (once; about a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@echo "==> ready"
 	@touch $(READY)
