@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from heapq import merge
-from itertools import islice
 from operator import itemgetter
 from secrets import token_hex
 from typing import Any, ClassVar, TypeAlias
 
 from sse_daemon.backend import Deliver, Gap, Limits, Opened, Page, Snapshots, Stored
 from sse_daemon.backends.ledger import Ledger
+from sse_daemon.backends.pages import page_of
 from sse_daemon.errors import BackendUnavailable, ConfigError, Refusal
 from sse_daemon.event import Draft, Event, Item, Logged, Record
 
@@ -80,8 +80,7 @@ class MemoryBackend:
             return Gap("unknown_cursor")
         if after < self._tail.floor:
             return Gap("expired")
-        events = self._tail.read(channels, after, limit)
-        return Page(events, events[-1].position if len(events) == limit else head)
+        return page_of(self._tail.read(channels, after, limit), limit, head)
 
     async def retained(self, channels: Collection[str] | None) -> Snapshots:
         """What is in the slots now."""
@@ -191,13 +190,11 @@ class Tail:
         while self._events and (self._events[0][0] <= through or self.bytes > self._max_bytes):
             self._drop_first()
 
-    def read(self, names: Collection[str], after: int, limit: int) -> list[Event]:
-        """The first `limit` events after `after` on any of the channels, each once."""
+    def read(self, names: Collection[str], after: int, limit: int) -> Iterator[Event]:
+        """The first `limit` events after `after` on any of the channels; one on several of them comes as often, in a row."""
         channels = [self._channels[name] for name in names if name in self._channels]
         parts = [part for channel in channels if (part := channel.after(after, limit))]
-        # An event on several of the channels comes up once for each of them, one right after the other.
-        ordered = (Event._make(kept) for kept in merge(*parts, key=_position))
-        return list(islice(_without_repeats(ordered), limit))
+        return map(Event._make, merge(*parts, key=_position))
 
     def _drop_first(self) -> None:
         kept = self._events.popleft()
@@ -242,11 +239,3 @@ class Channel:
 
 def _cost(kept: Kept) -> int:
     return EVENT_BYTES + RECIPIENT_BYTES * len(kept[1]) + len(kept[5])
-
-
-def _without_repeats(events: Iterable[Event]) -> Iterator[Event]:
-    last = None
-    for event in events:
-        if event.position != last:
-            last = event.position
-            yield event
