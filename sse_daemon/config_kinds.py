@@ -7,7 +7,6 @@ never fails, because what it cannot parse is left as text for `read` to complain
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -110,8 +109,9 @@ class Decimal:
         return f"{self.unit}, {'above ' if self.above else ''}{self.least:g} to {self.most:.12g}"
 
     def read(self, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{shown(value)} is no number; {self.right}")
+        # In this order also `nan` is refused, which compares false with everything.
         if not self.least <= value <= self.most or (self.above and value == self.least):
             raise ValueError(f"{value} is out of range; {self.right}")
         return float(value)

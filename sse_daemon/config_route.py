@@ -21,6 +21,8 @@ MAX_NAME = 200
 """Characters of a topic or an event's name: the envelope's bound."""
 RESERVED_QUERY = ("last_event_id", "lastEventId", "heartbeat", "wait", "limit")
 """Query parameters that every route understands."""
+RESERVED_PREFIX = "attr."
+"""What the parameters begin with that filter on an attribute without being declared."""
 RESERVED_PATHS = ("/healthz", "/readyz")
 RESERVED_EVENTS = ("heartbeat", "resync", "bye")
 """Events that mean something else to a client than a first event does."""
@@ -97,7 +99,8 @@ def _header_complaint(name: str) -> str | None:
 def _query_complaint(name: str) -> str | None:
     if not _PARAMETER.fullmatch(name):
         return f"{shown(name)} is no name of a query parameter"
-    return f"{shown(name)} is the daemon's own parameter" if name in RESERVED_QUERY else None
+    own = name in RESERVED_QUERY or name.startswith(RESERVED_PREFIX)
+    return f"{shown(name)} is the daemon's own parameter" if own else None
 
 
 def _target_complaint(target: str) -> str | None:
@@ -109,10 +112,10 @@ def _target_complaint(target: str) -> str | None:
 _PATH = Text('such as "/chats/{chat}/events"', _path_complaint)
 _TOPIC = Text('a name such as "chat.{chat}"', _topic_complaint)
 _HEADER = Text('a header such as "X-Public-Key"', _header_complaint)
-_QUERY = Text('a parameter such as "public_key", other than ' + ", ".join(RESERVED_QUERY), _query_complaint)
+_QUERY = Text('a parameter such as "public_key", other than ' + ", ".join((*RESERVED_QUERY, "attr.*")), _query_complaint)
 _FIRST_EVENT = Text('a name such as "connected"', _first_event_complaint)
 _FIRST_DATA = Text("""JSON such as '{"chat":"{chat}","client_id":"{client_id}"}'""", _first_data_complaint)
-_FILTERS = Pairs('query parameter = "type", "topic" or "attrs.NAME"', _query_complaint, _target_complaint)
+_FILTERS = Pairs('a name of your own = "type", "topic" or "attrs.NAME"', _query_complaint, _target_complaint)
 
 
 @frozen(kw_only=True)
@@ -147,6 +150,7 @@ class Route:
         yield from _unknown("first_data", self.first_data, (*names, *FIRST_NAMES))
         if self.query in self.filters:
             yield Conflict(("filters", "query"), f"{shown(self.query)} is the parameter of the key; another name")
+        yield from _shared_fields(self.filters)
         if self.topic is None and self.unknown_topic == "404":
             yield Conflict(("unknown_topic", "topic"), 'this route has no topic that could be unknown; "accept", or a topic')
 
@@ -156,6 +160,15 @@ def _unknown(key: str, template: str | None, known: tuple[str, ...]) -> Iterator
     for name in dict.fromkeys(placeholders(template or "")):
         if name not in known:
             yield Conflict((key, "path"), f"the placeholder {{{name}}} is unknown; {right}")
+
+
+def _shared_fields(filters: Mapping[str, str]) -> Iterator[Conflict]:
+    first: dict[str, str] = {}
+    for parameter, target in filters.items():
+        other = first.setdefault(target, parameter)
+        if other != parameter:
+            wrong = f"{shown(parameter)} and {shown(other)} both narrow {shown(target)}"
+            yield Conflict(("filters",), f"{wrong}; one parameter for each field")
 
 
 EVENTS = Route(path="/events", filters={"types": "type", "topics": "topic"})

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from attrs import Factory, field, frozen
+from attrs import AttrsInstance, Factory, field, frozen
 
 from sse_daemon.address import Tcp, Unix, listen_address, zmq_address
 from sse_daemon.config_kinds import (
@@ -197,7 +197,7 @@ class Config:
                 yield Conflict((key, first), f"{shown(route.path)} matches what {other} matches; another path")
 
 
-TABLES: Mapping[str, type[object]] = {
+TABLES: Mapping[str, type[AttrsInstance]] = {
     "http": HttpConfig,
     "ingest": IngestConfig,
     "admin": AdminConfig,
