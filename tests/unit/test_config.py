@@ -503,6 +503,7 @@ def test_a_refused_value_does_not_blame_the_default_that_stands_in_for_it(file: 
     )
     places = [mistake.split(": ")[0] for mistake in mistakes(file, text)]
     assert places == ["[streams] retry_max", "[[stream]] 1 path", "[[stream]] 2 path"]
+    assert len(mistakes(file, "[[stream]]\n[[stream]]\npath = '/'\n")) == 1
 
 
 @pytest.mark.parametrize(
