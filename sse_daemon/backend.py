@@ -29,6 +29,10 @@ Deliver: TypeAlias = Callable[[Sequence[Logged], int, int], None]
 """
 
 
+PAGE_BYTES = 256 * 1024
+"""Bytes of data after which `read` ends a page: what a reader throws away when its client's socket is full stays small."""
+
+
 class Stored(NamedTuple):
     """A record is in the log: the position of each of its items. `repeated`: all of them had been stored before."""
 
@@ -105,7 +109,8 @@ class Backend(Protocol):
         """What `channels` hold after position `after`.
 
         The page is complete for (after, through]; through > after unless the log ends at `after`. `limit` bounds how many
-        events of these channels one page has; a caller goes on from `through`. An event on several of the channels comes once.
+        events of these channels one page has; a page also ends once its data is more than PAGE_BYTES. A caller goes on from
+        `through`. An event on several of the channels comes once.
         """
 
     async def retained(self, channels: Collection[str] | None) -> Snapshots:

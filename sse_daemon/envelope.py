@@ -10,7 +10,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import ujson
@@ -131,23 +131,19 @@ def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
         raise Refusal("too_large", f"a frame has at most {bounds.max_frame} bytes")
     head, lf, rest = frame.partition(b"\n")
     header = _header(head)
-    members = header.keys()
-    if members <= _EVENT_MEMBERS and not members <= {"group", "from", "n"}:
-        return _message(header, rest if lf else None, topic, bounds)
-    if "members" in members and members <= _GROUP_MEMBERS:
+    if "members" in header:
+        _check_members(header, _GROUP_MEMBERS)
         return _group(header, rest, bounds)
-    if "known" in members and members <= _TOPIC_MEMBERS:
+    if "known" in header:
+        _check_members(header, _TOPIC_MEMBERS)
         return _known(header, rest)
-    if members <= _EVENT_MEMBERS:
-        return _message(header, rest if lf else None, topic, bounds)
-    _refuse_unknown(members)
+    _check_members(header, _EVENT_MEMBERS)
+    return _message(header, rest if lf else None, topic, bounds)
 
 
-def _refuse_unknown(members: Collection[str]) -> NoReturn:
-    if "members" in members or "known" in members:
-        raise Refusal("unknown_member", "a control envelope is {group, members} or {topic, known}, with from and n if numbered")
-    names = ", ".join(sorted(name for name in members if name not in _EVENT_MEMBERS and _PLAIN.fullmatch(name))[:3])
-    raise Refusal("unknown_member", f"a header has no member {names[:100] or 'of this name'}")
+def _check_members(header: Mapping[str, Any], known: frozenset[str]) -> None:
+    if not header.keys() <= known:
+        raise Refusal("unknown_member", f"this kind of header has only the members {', '.join(sorted(known))}")
 
 
 def _header(head: bytes) -> dict[str, Any]:
@@ -367,5 +363,3 @@ def _refuse_twins(items: Sequence[Parsed]) -> None:
                 raise Refusal("bad_origin", "the same 'n' stands twice in one message", index)
             seen.add((item.sender, item.n))
 
-
-EncodeJson: TypeAlias = Callable[[Any], str]

@@ -53,12 +53,6 @@ def event_frame(event: Event, incarnation: str) -> bytes:
     return chunk(block(event.data, type=event.type, id=f"{incarnation}-{event.position}"))
 
 
-def data_of(frame: bytes) -> bytes:
-    """The data that `event_frame` put into `frame`."""
-    start = frame.index(b"data: ", frame.index(b"\n") + 1)
-    return frame[start + 6 : -4].replace(b"\ndata: ", b"\n")
-
-
 def event_object(event: Event, incarnation: str | None) -> dict[str, Any]:
     """The event as JSON clients see it, in long-poll answers and on routes of format "json". incarnation None: without an id."""
     return {

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import merge
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sse_daemon.event import Event
+from sse_daemon.event import Attrs, Event
 
-Entry: TypeAlias = tuple[int, "tuple[str, ...]", bytes, "float | None", str, "str | None", "tuple[object, ...]", bytes]
+Entry: TypeAlias = tuple[int, "tuple[str, ...]", bytes, "float | None", str, "str | None", Attrs, bytes]
 """(position, channels, frame, expires, type, topic, attrs, data): an exact tuple of immutable values, so that the garbage
 collector drops it from its lists; a class instance would be visited in every full collection."""
 
@@ -37,28 +37,45 @@ class Channel:
     """One channel's part of the window, and the streams on it.
 
     evicted: no event of this channel after this position has left the window, or never reached it.
+    count: how many events came in all; mortal: the position of the latest one that can expire. With them a hole is counted.
+    entries: what is held, oldest first, from index `start` on; before it, slots already cleared.
     streams: whatever the hub keeps here; while it holds something, the channel and its `evicted` stay.
     """
 
-    __slots__ = ("entries", "evicted", "name", "start", "streams")
+    __slots__ = ("count", "entries", "evicted", "mortal", "name", "start", "streams")
 
     def __init__(self, name: str, evicted: int) -> None:
         self.name = name
         self.evicted = evicted
-        self.entries: list[Entry | None] = []
+        self.count = 0
+        self.mortal = 0
+        self.entries: list[Any] = []
         self.start = 0
-        self.streams: dict[object, None] = {}
+        self.streams: dict[Any, None] = {}
 
     @property
     def last(self) -> int:
         """The position of the latest event that this channel is known to have had."""
-        return self.entries[-1][0] if len(self.entries) > self.start else self.evicted  # type: ignore[index]
+        entries = self.entries
+        return int(entries[-1][0]) if len(entries) > self.start else self.evicted
+
+    def add(self, entry: Entry) -> None:
+        """Takes the latest event."""
+        self.entries.append(entry)
+        self.count += 1
+        if entry[3] is not None:
+            self.mortal = entry[0]
+
+    def count_to(self, position: int) -> int:
+        """How many events came up to `position`, which nothing evicted may lie behind."""
+        entries = self.entries
+        return self.count - len(entries) + bisect_right(entries, position, lo=self.start, key=_position)
 
     def drop_first(self) -> None:
         """Forgets the oldest entry. Its slot is cleared at once; slots are given back when they are the larger half."""
         entry = self.entries[self.start]
         self.entries[self.start] = None
-        self.evicted = entry[0]  # type: ignore[index]
+        self.evicted = entry[0]
         self.start += 1
         if self.start * 2 >= len(self.entries):
             del self.entries[: self.start]
@@ -67,13 +84,14 @@ class Channel:
     def after(self, position: int, through: int, limit: int) -> Sequence[Entry]:
         """At most `limit` entries in (position, through], oldest first."""
         entries, start = self.entries, self.start
-        if len(entries) == start or entries[-1][0] <= position:  # type: ignore[index]
+        if len(entries) == start or entries[-1][0] <= position:
             return ()
-        low = bisect_right(entries, position, lo=start, key=_position)  # type: ignore[type-var]
+        low = bisect_right(entries, position, lo=start, key=_position)
         high = len(entries)
-        if entries[-1][0] > through:  # type: ignore[index]
-            high = bisect_right(entries, through, lo=low, key=_position)  # type: ignore[type-var]
-        return entries[low : min(high, low + limit)]  # type: ignore[return-value]
+        if entries[-1][0] > through:
+            high = bisect_right(entries, through, lo=low, key=_position)
+        part: list[Entry] = entries[low : min(high, low + limit)]
+        return part
 
 
 class Window:
@@ -98,14 +116,12 @@ class Window:
         """Takes the events after `head` through `last`, each with its frame; returns the channels touched, each once."""
         touched: dict[Channel, None] = {}
         for event, frame in batch:
-            names = []
-            for name in event.channels:
-                channel = self.channels.get(name) or self._add_channel(name)
-                names.append(channel.name)
+            channels = [self.channels.get(name) or self._add_channel(name) for name in event.channels]
+            # The channels' own strings: an event then costs a reference for each, not a copy of each name.
+            entry = entry_of(event._replace(channels=tuple([channel.name for channel in channels])), frame)
+            for channel in channels:
+                channel.add(entry)
                 touched[channel] = None
-            entry: Entry = (event.position, tuple(names), frame, event.expires, *event[2:6])  # type: ignore[assignment]
-            for channel_name in names:
-                self.channels[channel_name].entries.append(entry)
             self._entries.append(entry)
             self.bytes += self._cost(entry)
         self.head = last
@@ -121,6 +137,13 @@ class Window:
                 channel = self.channels[name]
                 channel.drop_first()
                 self.release(channel)
+
+    def at(self, position: int) -> Entry | None:
+        """The entry at this position, if it is held; looks from the latest back, for whoever asks has just appended it."""
+        for entry in reversed(self._entries):
+            if entry[0] <= position:
+                return entry if entry[0] == position else None
+        return None
 
     def watch(self, name: str) -> Channel:
         """The channel of this name; it stays while its `streams` are not empty, and knows what it lost since the floor."""
@@ -161,7 +184,13 @@ class Window:
         return len(entry[2]) + len(entry[7]) + EVENT_BYTES + RECIPIENT_BYTES * len(entry[1])
 
 
+def entry_of(event: Event, frame: bytes) -> Entry:
+    """The window's entry for `event`."""
+    position, channels, type, topic, attrs, data, expires = event
+    return position, channels, frame, expires, type, topic, attrs, data
+
+
 def event_of(entry: Entry) -> Event:
     """The event in a window's entry."""
     position, channels, _, expires, type, topic, attrs, data = entry
-    return Event(position, channels, type, topic, attrs, data, expires)  # type: ignore[arg-type]
+    return Event(position, channels, type, topic, attrs, data, expires)

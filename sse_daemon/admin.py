@@ -1,0 +1,364 @@
+"""The operators' side: HTTP on a Unix socket that only the daemon's user and group can reach. `sse-daemon COMMAND` is its client.
+
+Answers are JSON objects; /tail is a line of JSON an event; /metrics is Prometheus text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ujson
+from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
+from tornado.web import Application, HTTPError, RequestHandler
+
+from sse_daemon import metrics, sse
+from sse_daemon.backend import Backend, Stored
+from sse_daemon.census import Census
+from sse_daemon.directory import Directory
+from sse_daemon.door import Door
+from sse_daemon.errors import BackendError
+from sse_daemon.event import PUBLIC, Cursor, Event
+from sse_daemon.hub import Hub, subscription_reads
+from sse_daemon.ingest import Ingest
+from sse_daemon.log import logger
+from sse_daemon.participant import short
+from sse_daemon.stream import State, Stream
+
+TAIL_QUEUE = 10_000
+"""Events that wait for a slow `tail`; beyond that the oldest are dropped, and their number told."""
+MAX_WAIT = 60.0
+
+_log = logger("admin")
+
+
+class Desk(NamedTuple):
+    """What the operators' handlers work with. values: the metrics; ready: why not, or None; drain: closes all over that time."""
+
+    hub: Hub
+    ingest: Ingest
+    census: Census
+    directory: Directory
+    backend: Backend
+    door: Door
+    values: Callable[[], metrics.Values]
+    ready: Callable[[], str | None]
+    drain: Callable[[float], Awaitable[None]]
+    about: Mapping[str, str]
+    wall: Callable[[], float]
+
+
+def server(desk: Desk) -> HTTPServer:
+    """The operators' HTTP server; connections are handed to it."""
+    routes = {
+        "/clients": Clients,
+        "/producers": Producers,
+        "/groups": Groups,
+        "/retained": Retained,
+        "/stats": Stats,
+        "/metrics": Metrics,
+        "/inject": Inject,
+        "/tail": Tail,
+        "/kick": Kick,
+        "/drain": Drain,
+    }
+    handlers: list[Any] = [(path, handler, {"desk": desk}) for path, handler in routes.items()]
+    app = Application(handlers, default_handler_class=Base, default_handler_args={"desk": desk}, log_function=lambda _: None)
+    return HTTPServer(app, idle_connection_timeout=10, body_timeout=10, max_body_size=8 * 1024 * 1024)
+
+
+class Base(RequestHandler):
+    """JSON in, JSON out."""
+
+    def initialize(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def prepare(self) -> None:
+        if type(self) is Base:
+            raise HTTPError(404)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        detail = error.log_message if isinstance(error, HTTPError) and error.log_message else self._reason
+        self.finish({"error": "unknown_command" if status_code == 404 else "failed", "detail": detail})
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        if not isinstance(value, HTTPError):
+            _log.error("command failed", exc_info=value)
+
+    def body(self) -> dict[str, Any]:
+        """The request's JSON object."""
+        try:
+            body = ujson.loads(self.request.body)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise HTTPError(400, "the body is a JSON object")
+        return body
+
+
+class Clients(Base):
+    """GET /clients?participant=KEY: open streams; with closed=1 the recently closed ones."""
+
+    def get(self) -> None:
+        hub, only = self.desk.hub, self.get_query_argument("participant", None)
+        rows = map(_closed_row, reversed(hub.closed)) if self.get_query_argument("closed", None) else self._open()
+        self.finish({"clients": [row for row in rows if only is None or row["participant"] == only]})
+
+    def _open(self) -> Sequence[dict[str, Any]]:
+        hub, now = self.desk.hub, self.desk.wall()
+        return [_row(hub, stream, now) for stream in hub.streams.values()]
+
+
+def _row(hub: Hub, stream: Stream, now: float) -> dict[str, Any]:
+    profile = stream.profile
+    return {
+        "id": profile.id,
+        "participant": profile.participant,
+        "route": profile.route,
+        "address": profile.address,
+        "opened": profile.opened,
+        "age": max(0.0, now - profile.opened),
+        "delivered": stream.delivered,
+        "lag": hub.window.head - hub.position(stream),
+        "unsent": len(stream.rest),
+        "state": stream.state.value,
+    }
+
+
+def _closed_row(closed: Any) -> dict[str, Any]:
+    profile = closed.profile
+    return {
+        "id": profile.id,
+        "participant": profile.participant,
+        "route": profile.route,
+        "address": profile.address,
+        "opened": profile.opened,
+        "closed": closed.at,
+        "delivered": closed.delivered,
+        "reason": closed.reason,
+    }
+
+
+class Producers(Base):
+    """GET /producers: who publishes."""
+
+    def get(self) -> None:
+        now = self.desk.wall()
+        rows = [
+            {
+                "from": sender,
+                "rate": tally.rate(now),
+                "since": tally.since,
+                "seen": tally.seen,
+                "first": tally.first,
+                "highest": tally.highest,
+                "accepted": tally.accepted,
+                "repeated": tally.repeated,
+                "missing": tally.missing,
+                "refused": tally.refused,
+                "lost": tally.lost,
+            }
+            for sender, tally in self.desk.census.tallies.items()
+        ]
+        self.finish({"producers": rows})
+
+
+class Groups(Base):
+    """GET /groups: groups in force and topics declared."""
+
+    def get(self) -> None:
+        directory = self.desk.directory
+        groups = [{"name": name, "members": list(members)} for name, members in sorted(directory.groups.items())]
+        self.finish({"groups": groups, "topics": sorted(directory.topics)})
+
+
+class Retained(Base):
+    """GET /retained: the snapshots."""
+
+    async def get(self) -> None:
+        try:
+            snapshots = await self.desk.backend.retained(None)
+        except BackendError as error:
+            raise HTTPError(503, str(error).replace("%", "%%")) from None
+        rows = [
+            {
+                "id": str(Cursor(self.desk.hub.incarnation, event.position)),
+                **_addressed(event),
+                "bytes": len(event.data),
+                "expires": event.expires,
+            }
+            for event in snapshots.events
+        ]
+        self.finish({"retained": rows, "cursor": str(Cursor(self.desk.hub.incarnation, snapshots.at))})
+
+
+def _addressed(event: Event) -> dict[str, Any]:
+    """Whom an event is for, and what it is called."""
+    keys = [channel.removeprefix("participant/") for channel in event.channels if channel.startswith("participant/")]
+    return {"to": "*" if PUBLIC in event.channels else keys, "type": event.type, "topic": event.topic}
+
+
+class Stats(Base):
+    """GET /stats: every metric, and what this daemon is."""
+
+    def get(self) -> None:
+        self.finish({"about": dict(self.desk.about), "not_ready": self.desk.ready(), "metrics": self.desk.values()})
+
+
+class Metrics(Base):
+    """GET /metrics: the same as Prometheus text."""
+
+    def get(self) -> None:
+        body, content_type = metrics.exposition(self.desk.values(), self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", content_type)
+        self.finish(body)
+
+
+class Inject(Base):
+    """POST /inject {"header": {...}, "data": text, "wait": seconds or null}: a test event, by the way every event takes."""
+
+    async def post(self) -> None:
+        body = self.body()
+        header, data, wait = body.get("header"), body.get("data", ""), body.get("wait")
+        if not isinstance(header, dict) or not isinstance(data, str) or not isinstance(wait, int | float | None):
+            raise HTTPError(400, "the body is {header: object, data: text, wait: seconds or null}")
+        before = {stream.profile.id for stream in self.desk.hub.streams.values()}
+        outcome = await self._submit(sse.dumps(header) + b"\n" + data.encode("utf-8", "surrogatepass"))
+        answer = ujson.loads(self.desk.ingest.encode(outcome))
+        if isinstance(outcome, Stored):
+            _log.info("event injected", extra={"ids": ",".join(answer["ids"])})
+            if wait is not None:
+                answer["streams"] = await self._written(outcome.positions[0], before, min(float(wait), MAX_WAIT))
+        self.finish(answer)
+
+    async def _submit(self, frame: bytes) -> Any:
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.desk.ingest.submit([frame], lambda result: None if outcome.done() else outcome.set_result(result))
+        return await outcome
+
+    async def _written(self, position: int, before: set[str], wait: float) -> list[dict[str, Any]]:
+        """The streams that were open before and read the event, as soon as all have got it, or after `wait` seconds."""
+        deadline = time.monotonic() + wait
+        while True:
+            rows = self._readers(position, before)
+            if all(row["written"] for row in rows) and self.desk.hub.end >= position or time.monotonic() > deadline:
+                return rows
+            await asyncio.sleep(0.01)
+
+    def _readers(self, position: int, before: set[str]) -> list[dict[str, Any]]:
+        hub = self.desk.hub
+        event = hub.event_at(position)
+        if event is None:
+            return []
+        return [
+            {"id": s.profile.id, "participant": s.profile.participant, "written": hub.position(s) >= position, "state": s.state.value}
+            for s in hub.streams.values()
+            if s.profile.id in before and s.start < position and subscription_reads(s.profile.subscription, event)
+        ]
+
+
+class Tail(Base):
+    """GET /tail?to=KEY&topic=T: a line of JSON for each event as it passes, until the operator goes."""
+
+    async def get(self) -> None:
+        to, topic = self.get_query_argument("to", None), self.get_query_argument("topic", None)
+        channel = None if to is None else PUBLIC if to == "*" else f"participant/{to}"
+        queue = Queue(TAIL_QUEUE)
+
+        def take(events: Sequence[Event]) -> None:
+            queue.put([e for e in events if (channel is None or channel in e.channels) and (topic is None or e.topic == topic)])
+
+        self.desk.hub.taps[take] = None
+        self.set_header("Content-Type", "application/x-ndjson")
+        self._reader = queue
+        try:
+            await self.flush()
+            while (batch := await queue.get()) is not None:
+                dropped, events = batch
+                if dropped:
+                    self.write(sse.dumps({"dropped": dropped}) + b"\n")
+                for event in events:
+                    self.write(sse.dumps({**sse.event_object(event, self.desk.hub.incarnation), **_addressed(event)}) + b"\n")
+                await self.flush()
+        except StreamClosedError:
+            _log.debug("tail ended")
+        finally:
+            del self.desk.hub.taps[take]
+
+    def on_connection_close(self) -> None:
+        self._reader.close()
+
+
+class Queue:
+    """Events between the hub, which never waits, and one slow reader."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._events: list[Event] = []
+        self._dropped = 0
+        self._closed = False
+        self._wake = asyncio.Event()
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Takes events; drops the oldest beyond the limit."""
+        self._events += events
+        if (excess := len(self._events) - self._limit) > 0:
+            del self._events[:excess]
+            self._dropped += excess
+        if events:
+            self._wake.set()
+
+    async def get(self) -> tuple[int, list[Event]] | None:
+        """(how many were dropped, the events that wait), or None after `close`."""
+        await self._wake.wait()
+        self._wake.clear()
+        if self._closed:
+            return None
+        batch = self._dropped, self._events
+        self._dropped, self._events = 0, []
+        return batch
+
+    def close(self) -> None:
+        """The reader is gone."""
+        self._closed = True
+        self._wake.set()
+
+
+class Kick(Base):
+    """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes; with "for", keeps out for so long."""
+
+    def post(self) -> None:
+        body = self.body()
+        client, participant, seconds = body.get("client"), body.get("participant"), body.get("for")
+        if isinstance(client, str) == isinstance(participant, str):
+            raise HTTPError(400, "the body names a client or a participant")
+        if seconds is not None:
+            if not isinstance(participant, str) or not isinstance(seconds, int | float) or not 0 < seconds < 10**9:
+                raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
+            self.desk.door.bar(participant, float(seconds))
+        streams = tuple(self.desk.hub.streams.values())
+        if client is not None:
+            hit = [stream for stream in streams if stream.profile.id == client]
+        else:
+            hit = [stream for stream in streams if stream.profile.participant == participant]
+        for stream in hit:
+            self.desk.hub.finish(stream, "kicked", self.desk.door.bye_ms())
+        _log.info("kicked", extra={"client": client, "participant": short(participant or ""), "streams": len(hit)})
+        self.finish({"closed": [s.profile.id for s in hit]})
+
+
+class Drain(Base):
+    """POST /drain {"over": seconds}: sends new streams away and closes the others over that time; answers when they are told."""
+
+    async def post(self) -> None:
+        over = self.body().get("over", 10.0)
+        if not isinstance(over, int | float) or not 0 <= over <= 86_400:
+            raise HTTPError(400, "'over' is a number of seconds, at most a day")
+        count = len(self.desk.hub.streams)
+        _log.info("draining", extra={"streams": count, "over": float(over)})
+        await self.desk.drain(float(over))
+        self.finish({"closed": count, "open": len([s for s in self.desk.hub.streams.values() if s.state is not State.CLOSING])})

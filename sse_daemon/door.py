@@ -1,0 +1,78 @@
+"""Who may come in just now: draining, too many streams, and participants that an operator has shut out for a while."""
+
+from __future__ import annotations
+
+import random
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+
+from sse_daemon.config_tables import StreamsConfig
+from sse_daemon.errors import RequestRefused
+
+RESERVED_FILES = 256
+"""Open files kept back for everything that is not a stream: logs, the database, the sockets of operators and producers."""
+TOLD_KEPT = 10_000
+"""Clients remembered as sent away with a `retry`."""
+
+
+class Door:
+    """Admission. `open_streams` tells how many streams there are; times are on `clock`."""
+
+    def __init__(self, settings: StreamsConfig, open_streams: Callable[[], int], clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self.closed_for: str | None = None
+        """Why nobody comes in any more ("drain"), or None."""
+        self.turned_away = 0
+        self._open_streams = open_streams
+        self._clock = clock
+        self._told: OrderedDict[tuple[str, str | None], float] = OrderedDict()
+        self._barred: dict[str, float] = {}
+
+    @property
+    def most(self) -> int:
+        """Streams that fit: as configured, or what the limit of open files leaves."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        fit = max(1, files - RESERVED_FILES)
+        return min(self.settings.max_streams or fit, fit)
+
+    def obstacle(self) -> str | None:
+        """Why a new stream has to be sent away, or None: "drain" or "overload"."""
+        if self.closed_for is not None:
+            return self.closed_for
+        return "overload" if self._open_streams() >= self.most else None
+
+    def check_barred(self, participant: str | None) -> None:
+        """Raises RequestRefused (403) for a participant that was kicked for a time which has not passed."""
+        until = self._barred.get(participant, 0.0) if participant is not None else 0.0
+        if until > self._clock():
+            raise RequestRefused(403, "kicked", "an operator has shut this participant out for a while")
+
+    def bar(self, participant: str, seconds: float) -> None:
+        """Shuts a participant out for so long."""
+        now = self._clock()
+        self._barred = {key: until for key, until in self._barred.items() if until > now}
+        self._barred[participant] = now + seconds
+
+    def turn_away(self, address: str, participant: str | None) -> int | None:
+        """The `retry` (milliseconds) for a client that is sent away; None if it was told one that has not passed yet."""
+        self.turned_away += 1
+        now = self._clock()
+        client = (address, participant)
+        if self._told.get(client, 0.0) > now:
+            return None
+        retry = self.bye_ms()
+        self._told[client] = now + retry / 1000
+        self._told.move_to_end(client)
+        while len(self._told) > TOLD_KEPT:
+            self._told.popitem(last=False)
+        return retry
+
+    def retry_ms(self) -> int:
+        """A reconnection time, by chance between `retry_min` and `retry_max`: a cut client comes back soon, not in step."""
+        return round(1000 * random.uniform(self.settings.retry_min, self.settings.retry_max))
+
+    def bye_ms(self) -> int:
+        """A wider one for those who are sent away: five times as wide, and a millisecond more for each stream there is."""
+        most = max(5 * self.settings.retry_max, self.settings.retry_min) + self._open_streams() / 1000
+        return round(1000 * random.uniform(self.settings.retry_min, most))

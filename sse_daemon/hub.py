@@ -1,0 +1,451 @@
+"""Who is on which channel, and the fan-out: every stream gets what its channels hold, in order, once.
+
+A fan-out is a *sweep* from `end` (where the last sweep ended) to the window's head. It runs in slices, so that a fan-out to many
+streams does not hold the loop, with one pending turn in the loop at most. What holds at every moment:
+
+* `end` is the window's head, or a sweep is running or scheduled.
+* A sweep takes its streams and its events when it starts. What arrives meanwhile is the next sweep; it starts after this one.
+* A LIVE stream outside the running sweep's plan has got everything up to `end`. One in the plan has got everything up to the
+  sweep's start.
+* A stream that is behind reads from the window up to `end`, never to the head, and then goes live: a running sweep has not
+  planned it, the next one will. Going live marks its channels that have something after `end`, for nobody may have been live
+  there when it came.
+* A cursor never moves back.
+* The window evicts nothing after `end`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from sse_daemon import sse
+from sse_daemon.event import Event, Logged
+from sse_daemon.poller import Poller
+from sse_daemon.stream import Batch, Gone, Profile, State, Stream, Wire
+from sse_daemon.subscription import Filter, Subscription
+from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
+
+SLICE = 0.004
+"""Seconds that a sweep, and then the streams behind, may each hold the loop in one turn."""
+MAX_WRITE = 64 * 1024
+"""Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
+PAGE = 256
+"""Most events that a stream behind reads from the window for one write."""
+CLOSED_KEPT = 200
+"""Recently closed streams that operators can still look at."""
+
+_log = logging.getLogger("sse_daemon.hub")
+
+Key: TypeAlias = tuple[Channel, ...]
+
+
+class Waiter:
+    """A long-poll: it stands on channels as a stream does, and is told once that there is something for it."""
+
+    __slots__ = ("channels", "profile", "state", "woken")
+
+    def __init__(self, profile: Profile, loop: asyncio.AbstractEventLoop) -> None:
+        self.profile = profile
+        self.state = State.LIVE
+        self.channels: Key = ()
+        self.woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        """Takes note; the events themselves are read from the window."""
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+Member: TypeAlias = Stream | Waiter
+
+
+class Closed(NamedTuple):
+    """A stream that was: its profile, why and when (Unix seconds) it ended, how many events it had got."""
+
+    profile: Profile
+    reason: str
+    at: float
+    delivered: int
+
+
+class Hub:
+    """The streams of this process.
+
+    fetch(stream): called when the window cannot serve a stream any more; it must bring the stream back by `resume`.
+    wall: Unix time, for expiries.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        incarnation: str,
+        loop: asyncio.AbstractEventLoop,
+        fetch: Callable[[Stream], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self.window = window
+        self.incarnation = incarnation
+        self.end = window.head
+        self.streams: dict[str, Stream] = {}
+        self.blocked: dict[Stream, None] = {}
+        """Streams whose socket is full, the one that waits longest first."""
+        self.closed: deque[Closed] = deque(maxlen=CLOSED_KEPT)
+        self.closings: Counter[str] = Counter()
+        self.opened = 0
+        self.delivered = 0
+        self.taps: dict[Callable[[Sequence[Event]], None], None] = {}
+        """Operators who look on; called with every batch of events."""
+        self._loop = loop
+        self._fetch = fetch
+        self._wall = wall
+        self._poller = Poller(loop, self._writable, self._spoke)
+        self._touched: dict[Channel, None] = {}
+        self._plan: dict[Member, Key] = {}
+        self._start = self.end
+        self._memo: dict[tuple[Key, Filter | None, Wire], Batch | None] = {}
+        self._ready: dict[Stream, None] = {}
+        self._ahead: dict[Stream, None] = {}
+        self._turn_handle: asyncio.Handle | None = None
+
+    # The log's side.
+
+    def deliver(self, batch: Iterable[Logged], after: int, last: int) -> None:
+        """Takes what the log holds after `after` through `last`; it is written in the turns that follow."""
+        if after != self.window.head:
+            raise ValueError(f"the log goes on after {self.window.head}, not after {after}")
+        events = [item for item in batch if isinstance(item, Event)]
+        incarnation = self.incarnation
+        for channel in self.window.extend([(e, sse.event_frame(e, incarnation)) for e in events], last):
+            if channel.streams:
+                self._touched[channel] = None
+        for tap in tuple(self.taps):
+            tap(events)
+        self._schedule()
+
+    # The streams' side.
+
+    def join(self, stream: Stream) -> None:
+        """Takes a new stream; it reads on from its cursor."""
+        self._enlist(stream)
+        self.streams[stream.profile.id] = stream
+        self.opened += 1
+        self._poller.add(stream)
+        self.resume(stream)
+
+    def resume(self, stream: Stream) -> None:
+        """Gives the stream its turn soon; to be called when it has something to send or may read on."""
+        if stream.state is not State.CLOSED:
+            self._ready[stream] = None
+            self._schedule()
+
+    def wait(self, waiter: Waiter) -> None:
+        """Takes a long-poll; `leave` ends it."""
+        self._enlist(waiter)
+        self._mark(waiter.channels)
+
+    def leave(self, member: Member) -> None:
+        """Takes a stream or long-poll off its channels."""
+        self._plan.pop(member, None)
+        for channel in member.channels:
+            channel.streams.pop(member, None)
+            if channel.name in self.window.channels:
+                self.window.release(channel)
+        member.channels = ()
+
+    def say(self, stream: Stream, block: bytes, position: int | None = None) -> None:
+        """Writes a block of the daemon's own; `position`: the one it announces. Only for a stream with nothing unsent."""
+        cursor = self.position(stream)
+        if stream.state is State.LIVE:
+            stream.enter(State.BEHIND)
+        stream.cursor = cursor
+        stream.add(stream.profile.wire.wrap(block))
+        if position is not None:
+            stream.announced = position
+        self._pump(stream)
+
+    def finish(self, stream: Stream, reason: str, retry_ms: int) -> None:
+        """Says `bye` behind what is unsent and closes once the socket has taken it."""
+        if stream.state in (State.CLOSING, State.CLOSED):
+            return
+        self.leave(stream)
+        stream.enter(State.CLOSING)
+        stream.reason = reason
+        wire = stream.profile.wire
+        stream.add(wire.wrap(sse.bye(reason, retry_ms)) + wire.end)
+        self.resume(stream)
+
+    def close(self, stream: Stream, reason: str) -> None:
+        """Ends the stream now, with what it has got."""
+        if stream.state is State.CLOSED:
+            return
+        stream.enter(State.CLOSED)
+        stream.reason = stream.reason or reason
+        self.leave(stream)
+        self._poller.remove(stream)
+        for place in (self._ready, self._ahead, self.blocked):
+            place.pop(stream, None)
+        del self.streams[stream.profile.id]
+        stream.shut()
+        self.delivered += stream.delivered
+        self.closings[stream.reason] += 1
+        self.closed.append(Closed(stream.profile, stream.reason, self._wall(), stream.delivered))
+        _log.info("stream closed", extra={"id": stream.profile.id, "reason": stream.reason, "delivered": stream.delivered})
+
+    def shutdown(self) -> None:
+        """Closes whatever is still open, and the poller."""
+        for stream in tuple(self.streams.values()):
+            self.close(stream, "drain")
+        self._poller.close()
+        if self._turn_handle is not None:
+            self._turn_handle.cancel()
+
+    def position(self, stream: Stream) -> int:
+        """Everything up to here was written to the stream, or begun, or is not for it."""
+        if stream.state is not State.LIVE:
+            return stream.cursor
+        return self._start if stream in self._plan else self.end
+
+    def event_at(self, position: int) -> Event | None:
+        """The event at this position, while the window holds it."""
+        entry = self.window.at(position)
+        return None if entry is None else event_of(entry)
+
+    def alive(self, event: Event) -> bool:
+        """True if the event has not expired by now."""
+        return event.expires is None or event.expires > self._wall()
+
+    def at_rest(self, stream: Stream) -> bool:
+        """True if nothing is unsent: only then may a position be announced."""
+        return stream.state is State.LIVE and stream not in self._plan
+
+    def pinned(self) -> int:
+        """Bytes that full sockets have not taken yet, over all streams."""
+        return sum(len(stream.rest) for stream in self.blocked)
+
+    def missed(self, stream: Stream, at: int) -> int | None:
+        """How many events of its channels lie between the stream's cursor and `at`; None where that cannot be told exactly."""
+        cursor, channels = stream.cursor, stream.channels
+        if stream.counted is None or stream.counted[0] != cursor or stream.profile.subscription.filter is not None:
+            return None
+        if any(channel.mortal > cursor or channel.evicted > at for channel in channels) or at > self.window.head:
+            return None
+        return sum(channel.count_to(at) for channel in channels) - stream.counted[1]
+
+    # The loop's side.
+
+    def _schedule(self) -> None:
+        if self._turn_handle is None:
+            self._turn_handle = self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_handle = None
+        now = self._loop.time()
+        if not self._plan:
+            self._begin()
+        if self._plan:
+            self._sweep(now, now + SLICE)
+        if not self._plan:
+            self._memo.clear()
+            self.window.evict(self.end)
+        self._pump_ready(self._loop.time() + SLICE)
+        if self._plan or self._ready or self.end != self.window.head:
+            self._schedule()
+
+    def _begin(self) -> None:
+        self._start, self.end = self.end, self.window.head
+        touched, self._touched = self._touched, {}
+        if len(touched) == 1:
+            (channel,) = touched
+            key = (channel,)
+            self._plan = dict.fromkeys(_live(channel), key)
+        else:
+            self._plan = _merge_plan(touched)
+        for stream in [s for s in self._ahead if s.cursor <= self.end]:
+            del self._ahead[stream]
+            self._ready[stream] = None
+
+    def _sweep(self, now: float, deadline: float) -> None:
+        plan, memo = self._plan, self._memo
+        done = 0
+        while plan:
+            member, key = plan.popitem()
+            profile = member.profile
+            ident = (key, profile.subscription.filter, profile.wire)
+            if ident in memo:
+                batch = memo[ident]
+            else:
+                batch = memo[ident] = self._batch(key, self._start, self.end, profile)
+            if batch is not None:
+                self._write(member, batch, now)
+            done += 1
+            if not done & 15 and self._loop.time() > deadline:
+                return
+
+    def _batch(self, channels: Sequence[Channel], after: int, through: int, profile: Profile) -> Batch | None:
+        entries = self.window.read(channels, after, through, through - after)
+        return self._encode(after, entries, profile)
+
+    def _encode(self, after: int, entries: Sequence[Entry], profile: Profile) -> Batch | None:
+        """What of `entries` is for this subscription, as one buffer; None if nothing is."""
+        now = self._wall()
+        wanted = profile.subscription.filter
+        frame = profile.wire.frame
+        positions, frames = [], []
+        for entry in entries:
+            if (entry[3] is None or entry[3] > now) and (wanted is None or wanted.passes(event_of(entry))):
+                positions.append(entry[0])
+                frames.append(frame(entry))
+        return Batch(after, positions, frames) if frames else None
+
+    def _write(self, member: Member, batch: Batch, now: float) -> None:
+        if isinstance(member, Waiter):
+            member.wake()
+        elif len(batch.buffer) > MAX_WRITE and len(batch.frames) > 1:
+            # Too much for one write: it reads the same from the window, in pieces.
+            member.enter(State.BEHIND)
+            member.cursor = batch.after
+            self.resume(member)
+        else:
+            self._write_stream(member, batch, now)
+
+    def _write_stream(self, stream: Stream, batch: Batch, now: float) -> None:
+        try:
+            if not stream.write(batch, now):
+                stream.enter(State.BEHIND)
+                self._block(stream)
+        except Gone:
+            self.close(stream, "client")
+
+    def _block(self, stream: Stream) -> None:
+        if stream not in self.blocked:
+            self.blocked[stream] = None
+            stream.progress = self._loop.time()  # an idle stream has made none for a while, and nobody asked it to
+        self._count_cursor(stream)
+
+    def _pump_ready(self, deadline: float) -> None:
+        while self._ready:
+            stream = next(iter(self._ready))
+            del self._ready[stream]
+            if self._pump(stream):
+                self._ready[stream] = None
+            if self._loop.time() > deadline:
+                return
+
+    def _pump(self, stream: Stream) -> bool:
+        """Does one step for a stream that is behind: sends what is unsent, then at most one write. True: there is more."""
+        if stream.state not in (State.BEHIND, State.CLOSING):
+            return False
+        now = self._loop.time()
+        try:
+            if not stream.flush(now):
+                if stream.progress == now:
+                    self.blocked.pop(stream, None)  # it made progress, so it goes to the end of those who wait
+                self._block(stream)
+                return False
+            self.blocked.pop(stream, None)
+            return self._read_on(stream, now)
+        except Gone:
+            self.close(stream, "client")
+            return False
+
+    def _read_on(self, stream: Stream, now: float) -> bool:
+        if stream.state is State.CLOSING:
+            self.close(stream, stream.reason)
+            return False
+        if stream.cursor > self.end:
+            self._ahead[stream] = None
+            return False
+        try:
+            entries = self.window.read(stream.channels, stream.cursor, self.end, PAGE)
+        except Overtaken:
+            stream.enter(State.FETCHING)
+            self._fetch(stream)
+            return False
+        if not entries:
+            self._go_live(stream)
+            return False
+        return self.send(stream, entries, now)
+
+    def send(self, stream: Stream, entries: Sequence[Entry], now: float) -> bool:
+        """Writes the first of `entries`, at most MAX_WRITE bytes, to a stream with nothing unsent. True: the socket took all.
+
+        Raises Gone.
+        """
+        entries = _first(entries, MAX_WRITE)
+        batch = self._encode(stream.cursor, entries, stream.profile)
+        if batch is not None and not stream.write(batch, now):
+            self._block(stream)
+            return False
+        stream.cursor = entries[-1][0]
+        self._count_cursor(stream)
+        return True
+
+    def _go_live(self, stream: Stream) -> None:
+        stream.cursor = self.end
+        stream.enter(State.LIVE)
+        stream.settled = True
+        stream.outrun = 0
+        stream.counted = None
+        self._mark(stream.channels)
+
+    def _mark(self, channels: Key) -> None:
+        for channel in channels:
+            if channel.last > self.end:
+                self._touched[channel] = None
+
+    def _enlist(self, member: Member) -> None:
+        channels = [self.window.watch(name) for name in member.profile.subscription.channels]
+        for channel in channels:
+            channel.streams[member] = None
+        member.channels = tuple(channels)
+
+    def _writable(self, stream: Stream) -> None:
+        if stream in self.blocked:
+            self.resume(stream)
+
+    def _spoke(self, stream: Stream) -> None:
+        count = stream.discard_input()
+        if count < 0:
+            self.close(stream, "client")
+        elif count > 0:
+            self.close(stream, "protocol")
+
+    def _count_cursor(self, stream: Stream) -> None:
+        """Remembers how many events lie up to the cursor, while the channels can still tell: see `missed`."""
+        if all(channel.evicted <= stream.cursor for channel in stream.channels):
+            stream.counted = stream.cursor, sum(channel.count_to(stream.cursor) for channel in stream.channels)
+
+
+def _merge_plan(touched: Iterable[Channel]) -> dict[Member, Key]:
+    plan: dict[Member, Key] = {}
+    for channel in touched:
+        key = (channel,)
+        for member in _live(channel):
+            held = plan.get(member)
+            plan[member] = key if held is None else (*held, channel)
+    return plan
+
+
+def _live(channel: Channel) -> Iterator[Member]:
+    return (member for member in channel.streams if member.state is State.LIVE)
+
+
+def _first(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
+    """As many of the first entries as their frames have `most` bytes together, and at least one."""
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(entry[2])
+        if size > most and count:
+            return entries[:count]
+    return entries
+
+
+def subscription_reads(subscription: Subscription, event: Event) -> bool:
+    """True if a stream of this subscription is to get `event`."""
+    if not set(subscription.channels).intersection(event.channels):
+        return False
+    return subscription.filter is None or subscription.filter.passes(event)

@@ -1,0 +1,267 @@
+"""The daemon's ZeroMQ sockets: SUB for whoever publishes and forgets, ROUTER for whoever wants to be told.
+
+The only module of the daemon that knows ZeroMQ. A socket's file descriptor is edge-triggered: after any receive *or send* the
+socket has to be read until it says EAGAIN, or a message waits until the next one comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import zmq
+
+from sse_daemon import sse
+from sse_daemon.appender import Appender, Job, Outcome
+from sse_daemon.backend import Stored
+from sse_daemon.census import Census
+from sse_daemon.envelope import Parsed, parse
+from sse_daemon.errors import AddressError, Refusal
+from sse_daemon.event import Cursor
+from sse_daemon.log import Sometimes
+
+MESSAGES_A_TURN = 256
+"""Messages read from one socket before the loop gets a turn: about 4 ms of parsing."""
+RECEIVE_HWM = 10_000
+"""Messages that libzmq holds for us a peer; beyond that PUB drops and DEALER waits."""
+MAX_REQUEST_ID = 64
+HEARTBEAT_MS = 5_000
+HEARTBEAT_TIMEOUT_MS = 15_000
+
+_log = logging.getLogger("sse_daemon.ingest")
+
+Answer = Callable[[Outcome], None]
+
+
+class Ingest:
+    """Binds, reads, hands over, answers.
+
+    Nothing is read before `start`, and from then on at once: a bound SUB that is not polled loses first messages.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        census: Census,
+        incarnation: str,
+        loop: asyncio.AbstractEventLoop,
+        wall: Callable[[], float],
+    ) -> None:
+        self.draining = False
+        self.unanswered = 0
+        """Answers that had nowhere to go: their producer had gone."""
+        self._appender = appender
+        self._census = census
+        self._incarnation = incarnation
+        self._loop = loop
+        self._wall = wall
+        self._context = zmq.Context()
+        self.addresses: list[str] = []
+        """Where the sockets are bound, with the ports that the kernel chose."""
+        self._sockets: list[Reader] = []
+        self._locks: list[TextIO] = []
+        self._complain = Sometimes(_log, loop.time)
+
+    def bind(self, pubsub: Sequence[str], acked: Sequence[str]) -> None:
+        """Binds all addresses. Raises AddressError for the first that cannot be."""
+        if pubsub:
+            sub = self._socket(zmq.SUB)
+            sub.setsockopt(zmq.SUBSCRIBE, b"")
+            self._bind(sub, pubsub)
+            self._sockets.append(Reader(sub, self._loop, self._published, lambda: not self._appender.full))
+        if acked:
+            router = self._socket(zmq.ROUTER)
+            router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self._bind(router, acked)
+            self._sockets.append(Reader(router, self._loop, self._requested, lambda: True))
+
+    def start(self) -> None:
+        """Begins to read."""
+        for reader in self._sockets:
+            reader.start()
+
+    def room(self) -> None:
+        """The append queue has room: reads on where reading had stopped for want of it."""
+        for reader in self._sockets:
+            reader.resume()
+
+    def drain(self) -> None:
+        """Takes nothing more: PUB/SUB is not read, requests are answered `draining`."""
+        self.draining = True
+
+    def close(self) -> None:
+        """Closes the sockets; answers that were handed to libzmq get half a second to leave."""
+        for reader in self._sockets:
+            reader.close()
+        self._context.destroy(linger=500)
+        for lock in self._locks:
+            lock.close()
+
+    def submit(self, frames: Sequence[bytes], answer: Answer, *, acked: bool = True) -> None:
+        """One message, from wherever: parsed, queued, and `answer` called once with what became of it."""
+        try:
+            if self.draining:
+                raise Refusal("draining", "this daemon is going away; another one, or its successor, takes it")
+            parsed = parse(frames, self._appender.bounds)
+        except Refusal as refusal:
+            self._refused(refusal, (), acked)
+            answer(refusal)
+            return
+        job = Job(parsed, sum(map(len, frames)), lambda outcome: self._settle(parsed, outcome, answer, acked))
+        if not self._appender.offer(job):
+            job.done(Refusal("overloaded", "the append queue is full; try again in a moment"))
+
+    def encode(self, outcome: Outcome) -> bytes:
+        """An outcome as the JSON that producers are answered with."""
+        if isinstance(outcome, Stored):
+            return sse.dumps({"ok": True, "ids": [str(Cursor(self._incarnation, p)) for p in outcome.positions]})
+        answer: dict[str, object] = {"ok": False, "code": outcome.code, "detail": outcome.detail}
+        if outcome.index is not None:
+            answer["index"] = outcome.index
+        return sse.dumps(answer)
+
+    def _published(self, reader: Reader, frames: list[bytes]) -> None:
+        self.submit(frames, _forget, acked=False)
+
+    def _requested(self, reader: Reader, frames: list[bytes]) -> None:
+        """[identity, (empty,) request id, frames...]: a REQ's empty frame and the request id are given back as they came."""
+        at = 3 if len(frames) > 1 and not frames[1] else 2
+        envelope, frames = frames[:at], frames[at:]
+        if len(envelope) < at or not 1 <= len(envelope[-1]) <= MAX_REQUEST_ID:
+            refusal = Refusal("bad_request_id", f"a request begins with its id, 1 to {MAX_REQUEST_ID} bytes")
+            self._refused(refusal, (), True)
+            self._answer(reader, [*envelope[:-1], envelope[-1][:MAX_REQUEST_ID]], refusal)
+            return
+        self.submit(frames, lambda outcome: self._answer(reader, envelope, outcome))
+
+    def _answer(self, reader: Reader, envelope: list[bytes], outcome: Outcome) -> None:
+        if not reader.send([*envelope, self.encode(outcome)]):
+            self.unanswered += 1
+
+    def _settle(self, parsed: Sequence[Parsed], outcome: Outcome, answer: Answer, acked: bool) -> None:
+        if isinstance(outcome, Stored):
+            now = self._wall()
+            for item in parsed:
+                self._census.stored(item.sender, item.n, outcome.repeated, now)
+        else:
+            self._refused(outcome, parsed, acked)
+        answer(outcome)
+
+    def _refused(self, refusal: Refusal, parsed: Sequence[Parsed], acked: bool) -> None:
+        self._census.refused[refusal.code] += 1
+        now = self._wall()
+        for item in parsed:
+            self._census.refuse(refusal.code, item.sender, item.n, now, lost=not acked)
+        self._complain.warning(refusal.code, "message refused", code=refusal.code, detail=refusal.detail, index=refusal.index)
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        # A frame somewhat too large is answered as such; one that is absurd costs its sender the connection.
+        socket.setsockopt(zmq.MAXMSGSIZE, 4 * self._appender.bounds.max_frame)
+        socket.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HEARTBEAT_MS)
+        return socket
+
+    def _bind(self, socket: zmq.Socket[bytes], addresses: Sequence[str]) -> None:
+        for address in addresses:
+            try:
+                if address.startswith("ipc://"):
+                    self._bind_ipc(socket, address)
+                else:
+                    socket.setsockopt(zmq.IPV6, "[" in address)  # with it on, an IPv4 address is reported as a mapped one
+                    socket.bind(address)
+            except zmq.ZMQError as error:
+                reason = "it is in use by another process" if error.errno == errno.EADDRINUSE else str(error).lower()
+                raise AddressError(address, reason) from None
+            self.addresses.append(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def _bind_ipc(self, socket: zmq.Socket[bytes], address: str) -> None:
+        """Binding an ipc path takes it away from whoever listens there: a lock beside it is held first, for our whole life."""
+        path = Path(address.removeprefix("ipc://"))
+        umask = os.umask(0o117)  # the daemon's user and group may publish, nobody else
+        try:
+            lock = path.with_name(path.name + ".lock").open("w")
+            self._locks.append(lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            socket.bind(address)
+        except BlockingIOError:
+            raise AddressError(address, "another daemon listens there") from None
+        except OSError as error:
+            raise AddressError(address, (error.strerror or str(error)).lower()) from None
+        finally:
+            os.umask(umask)
+
+
+class Reader:
+    """One socket, read from the loop: take(self, frames) for each message, as long as `willing` says so."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        loop: asyncio.AbstractEventLoop,
+        take: Callable[[Reader, list[bytes]], None],
+        willing: Callable[[], bool],
+    ) -> None:
+        self._socket = socket
+        self._loop = loop
+        self._take = take
+        self._willing = willing
+        self._handle: asyncio.Handle | None = None
+        self._closed = False
+        self._fd = int(socket.getsockopt(zmq.FD))
+
+    def start(self) -> None:
+        """Reads from now on."""
+        self._loop.add_reader(self._fd, self.resume)
+        self.resume()
+
+    def resume(self) -> None:
+        """Reads in the next turn: something may have come, or may be welcome again."""
+        if self._handle is None and not self._closed:
+            self._handle = self._loop.call_soon(self._drain)
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Sends without waiting; False if the peer is gone or takes nothing."""
+        if self._closed:
+            return False
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, errno.EHOSTUNREACH):
+                return False
+            raise
+        finally:
+            self.resume()  # sending may have taken the signal that something is there to read
+        return True
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._closed = True
+        if self._handle is not None:
+            self._handle.cancel()
+        self._loop.remove_reader(self._fd)
+
+    def _drain(self) -> None:
+        self._handle = None
+        for _ in range(MESSAGES_A_TURN):
+            if not self._willing():
+                return  # room() resumes
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._take(self, frames)
+        self.resume()
+
+
+def _forget(outcome: Outcome) -> None:
+    """A PUB producer is not answered; what became of its event stands in the census."""

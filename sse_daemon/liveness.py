@@ -1,0 +1,122 @@
+"""What time does to streams: heartbeats in silence, an end for those that stall, pin memory, or have lived long enough."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sse_daemon import sse
+from sse_daemon.event import Cursor
+from sse_daemon.hub import SLICE, Hub
+from sse_daemon.stream import State, Stream
+
+MAX_TICK = 1.0
+
+
+class Timing(NamedTuple):
+    """Seconds: heartbeat (silence before one), stall_timeout; bytes: pinned_limit."""
+
+    heartbeat: float
+    stall_timeout: float
+    pinned_limit: int
+
+    @property
+    def tick(self) -> float:
+        """How often time is looked at: a tenth of the shortest of these, and at least once a second."""
+        return min(MAX_TICK, self.heartbeat / 10, self.stall_timeout / 10)
+
+
+class Liveness:
+    """One timer for all streams.
+
+    Each stream stands in one slot of a wheel, at the time when something may be due; writes do not touch the wheel, a stream
+    that was written to meanwhile is just put off.
+    """
+
+    def __init__(
+        self, hub: Hub, timing: Timing, loop: asyncio.AbstractEventLoop, wall: Callable[[], float], retry_ms: Callable[[], int]
+    ) -> None:
+        self.timing = timing
+        self.heartbeats = 0
+        self._hub = hub
+        self._loop = loop
+        self._wall = wall
+        self._retry_ms = retry_ms
+        self._wheel: defaultdict[int, list[Stream]] = defaultdict(list)
+        self._due: deque[Stream] = deque()
+        self._handle: asyncio.Handle = loop.call_later(timing.tick, self._tick)
+
+    def watch(self, stream: Stream) -> None:
+        """Takes a new stream. Its first heartbeat comes early by chance, so that a crowd does not stay in step."""
+        self._put(stream, self._loop.time() + self.timing.heartbeat * random.uniform(0.5, 1.0))
+
+    def close(self) -> None:
+        """Stops the clock."""
+        self._handle.cancel()
+
+    def _put(self, stream: Stream, due: float) -> None:
+        if stream.profile.expires is not None:
+            due = min(due, stream.profile.expires)
+        self._wheel[int(due / self.timing.tick) + 1].append(stream)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._end_stalled(now)
+        self._end_pinning()
+        current = int(now / self.timing.tick)
+        for slot in [slot for slot in self._wheel if slot <= current]:
+            self._due.extend(self._wheel.pop(slot))
+        self._serve()
+
+    def _serve(self) -> None:
+        """Serves whose time has come, in slices; the next tick is set when all of them are."""
+        now = self._loop.time()
+        while self._due:
+            stream = self._due.popleft()
+            if stream.state not in (State.CLOSING, State.CLOSED):
+                self._look_at(stream, now)
+            if self._loop.time() > now + SLICE:
+                break
+        self._handle = (
+            self._loop.call_soon(self._serve) if self._due else self._loop.call_later(self.timing.tick, self._tick)
+        )
+
+    def _look_at(self, stream: Stream, now: float) -> None:
+        expires = stream.profile.expires
+        if expires is not None and now >= expires:
+            self._hub.finish(stream, "lifetime", self._retry_ms())
+            return
+        due = stream.written + self.timing.heartbeat
+        if due - now < self.timing.tick and self._hub.at_rest(stream):
+            self._beat(stream)
+            due = now + self.timing.heartbeat
+        self._put(stream, max(due, now))
+
+    def _beat(self, stream: Stream) -> None:
+        self.heartbeats += 1
+        position = self._hub.end
+        id = str(Cursor(self._hub.incarnation, position))
+        if stream.profile.heartbeat_event:
+            block = sse.heartbeat(int(self._wall()), id)
+        elif stream.announced != position:
+            block = sse.KEEPALIVE + sse.position(id)
+        else:
+            block = sse.KEEPALIVE
+        self._hub.say(stream, block, position)
+
+    def _end_stalled(self, now: float) -> None:
+        for stream in tuple(self._hub.blocked):
+            if now - stream.progress < self.timing.stall_timeout:
+                return  # they stand in the order of their progress
+            self._hub.close(stream, "stalled")
+
+    def _end_pinning(self) -> None:
+        pinned = self._hub.pinned()
+        for stream in tuple(self._hub.blocked):
+            if pinned <= self.timing.pinned_limit:
+                return
+            pinned -= len(stream.rest)
+            self._hub.close(stream, "pinned")

@@ -1,0 +1,197 @@
+"""One client: its open socket, its cursor, and what the socket has not taken.
+
+A stream has no queue. What it is sent comes as shared buffers from the window; if its socket is full, the rest of the one frame
+that was cut is kept, and everything behind it is read from the window again once the socket drains.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sse_daemon import sse
+from sse_daemon.subscription import Subscription
+from sse_daemon.window import Channel, Entry, event_of
+
+
+class State(enum.Enum):
+    """Where a stream stands; the arrows are in TRANSITIONS."""
+
+    BEHIND = "behind"
+    """Something is unsent, or its cursor is not at the end: it is pumped when its socket takes more."""
+    LIVE = "live"
+    """Nothing is unsent and the cursor is at the end: the next sweep writes straight to its socket."""
+    FETCHING = "fetching"
+    """The window no longer holds what follows its cursor: the backend is being asked."""
+    CLOSING = "closing"
+    """Its last bytes are on their way; nothing is added."""
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.BEHIND: frozenset({State.LIVE, State.FETCHING, State.CLOSING, State.CLOSED}),
+    State.LIVE: frozenset({State.BEHIND, State.CLOSING, State.CLOSED}),
+    State.FETCHING: frozenset({State.BEHIND, State.CLOSING, State.CLOSED}),
+    State.CLOSING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+class Gone(Exception):
+    """The client's end of the socket is gone."""
+
+
+class Wire(NamedTuple):
+    """How a stream's bytes are laid out: HTTP/1.1 chunks or none (HTTP/1.0), the data alone or the whole event as JSON."""
+
+    chunked: bool
+    json: bool
+    incarnation: str
+
+    def frame(self, entry: Entry) -> bytes:
+        """`entry` as this wire carries it."""
+        if self.json:
+            return self.wrap(sse.json_block(event_of(entry), self.incarnation))
+        return entry[2] if self.chunked else sse.unchunk(entry[2])
+
+    def wrap(self, block: bytes) -> bytes:
+        """A block of the daemon's own."""
+        return sse.chunk(block) if self.chunked else block
+
+    @property
+    def end(self) -> bytes:
+        """What ends the response."""
+        return sse.LAST_CHUNK if self.chunked else b""
+
+
+class Batch:
+    """Consecutive events as one buffer, shared by every stream that stands at `after` and is to get just these."""
+
+    __slots__ = ("after", "buffer", "frames", "last", "positions")
+
+    def __init__(self, after: int, positions: Sequence[int], frames: Sequence[bytes]) -> None:
+        self.after = after
+        self.positions = positions
+        self.frames = frames
+        self.buffer = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.last = positions[-1]
+
+    def cut(self, sent: int) -> tuple[int, int, memoryview]:
+        """Where a write of `sent` bytes ended: (events begun, position of the last one begun, the rest of its frame)."""
+        begun, position, rest = 0, self.after, memoryview(b"")
+        for frame, at in zip(self.frames, self.positions, strict=True):
+            if sent <= 0:
+                break
+            begun, position = begun + 1, at
+            rest = memoryview(frame)[sent:]
+            sent -= len(frame)
+        return begun, position, rest
+
+
+class Profile(NamedTuple):
+    """What a stream was opened as. id: the client id; opened: Unix seconds; heartbeat_event: the heartbeat is an event."""
+
+    id: str
+    participant: str | None
+    route: str
+    address: str
+    opened: float
+    subscription: Subscription
+    wire: Wire
+    heartbeat_event: bool
+    expires: float | None
+    """On the loop's clock: when this stream is to end, or None."""
+
+
+class Stream:
+    """One open response. It is driven by the hub: nothing here waits, and only `send` of a full socket keeps bytes.
+
+    cursor: everything up to it was written or is not for this stream; while LIVE, the hub's end stands for it.
+    announced: the last position that the client was told. progress: when the socket last took something (loop's clock).
+    """
+
+    __slots__ = (
+        "announced", "channels", "counted", "cursor", "delivered", "outrun", "profile", "progress", "reason", "rest",
+        "settled", "sock", "start", "state", "written",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, profile: Profile, opening: bytes, cursor: int, announced: int, now: float) -> None:
+        self.sock = sock
+        self.profile = profile
+        self.state = State.BEHIND
+        self.channels: tuple[Channel, ...] = ()
+        self.start = self.cursor = cursor
+        self.announced = announced
+        self.rest = memoryview(opening)
+        self.progress = self.written = now
+        self.delivered = 0
+        self.settled = False
+        """It has been live at least once: what it misses from here on it misses while open."""
+        self.outrun = 0
+        """How often eviction overtook it while its socket was willing."""
+        self.counted: tuple[int, int] | None = None
+        """A cursor, and how many events its channels had up to there."""
+        self.reason = ""
+
+    def enter(self, state: State) -> None:
+        """Moves to `state`; raises ValueError, changing nothing, where TRANSITIONS has no such arrow."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"a stream that is {self.state.value} cannot become {state.value}")
+        self.state = state
+
+    def write(self, batch: Batch, now: float) -> bool:
+        """Sends `batch`; True if the socket took all of it. Nothing may be unsent. Raises Gone."""
+        sent = self._send(batch.buffer)
+        if sent == len(batch.buffer):
+            self.cursor = self.announced = batch.last
+            self.delivered += len(batch.positions)
+            self.written = self.progress = now
+            return True
+        begun, position, self.rest = batch.cut(sent)
+        self.cursor = position
+        self.delivered += begun
+        self.written = now
+        if begun:
+            self.announced = position
+            self.progress = now
+        return False
+
+    def flush(self, now: float) -> bool:
+        """Sends what is unsent; True if nothing is left. Raises Gone."""
+        while self.rest:
+            sent = self._send(self.rest)
+            if not sent:
+                return False
+            self.rest = self.rest[sent:]
+            self.written = self.progress = now
+        return True
+
+    def add(self, block: bytes) -> None:
+        """Puts the daemon's own bytes behind what is unsent."""
+        self.rest = memoryview(b"".join((self.rest, block)))
+
+    def discard_input(self) -> int:
+        """Reads what the client sent, which is nothing in a proper stream: the number of bytes, or -1 at its end."""
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return -1
+        return len(data) or -1
+
+    def shut(self) -> None:
+        """Closes the socket. Input is consumed first: closing over unread input sends a reset that can eat our last bytes."""
+        self.discard_input()
+        self.sock.close()
+        self.rest = memoryview(b"")
+
+    def _send(self, buffer: bytes | memoryview) -> int:
+        try:
+            return self.sock.send(buffer)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise Gone from error
