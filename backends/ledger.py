@@ -6,6 +6,7 @@ decide from is bounded by `Limits`: the senders' numbers (producers.py) and how 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from sse_daemon.backend import Limits, Stored
@@ -105,14 +106,14 @@ class Ledger:
         self.head += len(plan.fresh)
         for slot, (cost, expires) in plan.slots.items():
             self.slots.set(slot, cost, expires)
-        forgotten = (self.producers.add(sender, run, now) for sender, run in runs_of(plan))
+        forgotten = (self.producers.add(sender, run, now) for sender, run in runs_of(plan.fresh))
         return [sender for sender in forgotten if sender is not None]
 
 
-def runs_of(plan: Plan) -> list[tuple[str, Run]]:
-    """The numbers of the plan's new items, consecutive ones of one sender as one run."""
+def runs_of(fresh: Iterable[tuple[int, Item]]) -> list[tuple[str, Run]]:
+    """The numbers of new items, consecutive ones of one sender as one run."""
     runs: list[tuple[str, Run]] = []
-    for position, item in plan.fresh:
+    for position, item in fresh:
         if item.sender is None or item.n is None:
             continue
         if runs and runs[-1][0] == item.sender:

@@ -1,0 +1,352 @@
+"""The writing side of the SQLite log; imported as sse_daemon.backends.sqlite_log, never under the bare name.
+
+Everything here is called on the one thread that writes. One call of `write` is one transaction for all the appends that came
+while the transaction before it was on its way to the disk.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ujson
+
+from sse_daemon.backend import Limits, Opened, Stored
+from sse_daemon.backends.ledger import Ledger, Plan, Slot, runs_of, slot_cost, slots_of
+from sse_daemon.backends.producers import Run
+from sse_daemon.backends.sqlite_file import REMEDY, check_sound, connect_writer, fault_of
+from sse_daemon.backends.sqlite_rows import body_of, channel_key, channels_of, cost_of
+from sse_daemon.errors import BackendError, BackendUnavailable, BackendUnusable, Refusal
+from sse_daemon.event import Draft, Event, Group, Item, Logged, Record, Topic
+
+PIECE = 256
+"""Rows that one transaction takes out of the log at least, if there is so much to take; about 2 ms of its time."""
+
+
+class Commit(NamedTuple):
+    """What one transaction did: the answers to each append, the items through `head`; `more`: there is more to clean up."""
+
+    answers: list[list[Stored | Refusal]]
+    batch: list[Logged]
+    head: int
+    more: bool
+
+
+class Log:
+    """The file, and in memory what decides over the next record. The memory is loaded anew whenever a transaction failed."""
+
+    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._limits = limits
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._state = State("", 0, 0, 0)
+        self._ledger = Ledger(limits)
+        self._stale = False
+        # The last head that is known to be in the file, and what is to be told of it.
+        self._head = 0
+        self._outbox: list[Logged] = []
+        # A transaction of which it is not known whether it is in the file: the commit failed, and so did opening the file again.
+        self._doubt: Commit | None = None
+        # Not before these times is there anything too old.
+        self._oldest_event = self._oldest_number = 0.0
+
+    def open(self) -> Opened:
+        """Opens or creates the file. Raises BackendUnusable, sqlite3.Error, OSError."""
+        connection = self._connection = connect_writer(self._path, create=True)
+        check_sound(connection, self._path)
+        self._load()
+        self._head = self._ledger.head
+        (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+        if last > self._head:
+            raise BackendUnusable(f"{self._path} is damaged (it holds events beyond its head); {REMEDY}")
+        self._probe()
+        groups = {name: tuple(ujson.loads(members)) for name, members in connection.execute("SELECT * FROM groups")}
+        topics = frozenset(name for (name,) in connection.execute("SELECT name FROM topics"))
+        return Opened(self._state.incarnation, self._head, groups, topics)
+
+    def close(self) -> None:
+        """Closes the file; what the WAL holds goes into it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def write(self, appends: Sequence[Sequence[Record]], *, probe: bool = False) -> Commit:
+        """Stores all the appends' records; `probe`: writes something in any case. Raises StorageFull, BackendUnavailable."""
+        attempt: Commit | None = None
+        try:
+            connection = self._ready()
+            connection.execute("BEGIN IMMEDIATE")
+            attempt = self._transact(connection, appends, probe)
+            connection.execute("COMMIT")
+            self._committed(attempt)
+        except (sqlite3.Error, OSError) as error:
+            if not self._failed(error, attempt) or attempt is None:
+                raise fault_of(error, self._path) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        batch, self._outbox = self._outbox, []
+        return attempt._replace(batch=batch)
+
+    def _committed(self, commit: Commit) -> None:
+        self._head = commit.head
+        self._outbox += commit.batch
+
+    # After a fault
+
+    def _ready(self) -> sqlite3.Connection:
+        """The connection, with the memory in step with the file."""
+        if self._connection is None:
+            self._reopen()
+        elif self._stale:
+            # Costs little, and fails for as long as the disk is full: loading then would be in vain.
+            self._probe()
+            self._load()
+        assert self._connection is not None
+        return self._connection
+
+    def _failed(self, error: sqlite3.Error | OSError, attempt: Commit | None) -> bool:
+        """Whether the transaction that failed is in the file all the same."""
+        self._roll_back()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL or self._connection is None:
+            return False
+        # After a fault of the disk nothing that this connection believes about the file is worth anything.
+        self.close()
+        self._doubt = attempt
+        try:
+            return self._reopen()
+        except (sqlite3.Error, OSError, BackendError):
+            return False  # The first error says more, and the next write tries again.
+
+    def _reopen(self) -> bool:
+        """Opens the file again and takes its word; returns whether the transaction in doubt is in it."""
+        self._connection = connect_writer(self._path, create=False)
+        try:
+            # Only what goes from the WAL to the disk once more is taken for stored.
+            (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise BackendUnavailable(f"{self._path} is being read")
+            return self._resolve_doubt()
+        except BaseException:
+            self.close()
+            raise
+
+    def _resolve_doubt(self) -> bool:
+        incarnation, doubt = self._state.incarnation, self._doubt
+        self._load()
+        stored = doubt is not None and self._ledger.head == doubt.head != self._head
+        if self._state.incarnation != incarnation or not (stored or self._ledger.head == self._head):
+            self._state = self._state._replace(incarnation=incarnation)
+            raise BackendUnavailable(f"{self._path} is not the log any more that was opened; restart the daemon")
+        self._doubt = None
+        if stored and doubt is not None:
+            self._committed(doubt)
+        return stored
+
+    def _roll_back(self) -> None:
+        self._stale = True
+        if self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.rollback()
+            except sqlite3.Error:
+                # Closing ends the transaction as well, and the next write opens the file again.
+                self.close()
+
+    def _probe(self) -> None:
+        """Writes a little and waits until it is on the disk."""
+        assert self._connection is not None
+        self._connection.execute("UPDATE log SET checked = ?", (self._clock(),))
+
+    def _load(self) -> None:
+        connection, now = self._connection, self._clock()
+        assert connection is not None
+        self._state = State(*connection.execute("SELECT incarnation, head, floor, bytes FROM log").fetchone())
+        ledger = self._ledger = Ledger(self._limits, self._state.head)
+        snapshots = "SELECT channel, topic, type, cost, expires FROM snapshots"
+        for channel, topic, type, cost, expires in connection.execute(snapshots):
+            ledger.slots.set((channel, _topic_of(topic), type), cost, expires)
+        for name, floor, last in connection.execute("SELECT name, floor, last FROM senders ORDER BY last"):
+            ledger.producers.restore(name, floor, last)
+        numbers = "SELECT sender, first, last, position, stored FROM numbers ORDER BY position"
+        for sender, first, last, position, stored in connection.execute(numbers):
+            ledger.producers.add(sender, Run(first, last, position), stored)
+        ledger.producers.expire(now)
+        self._oldest_event = self._oldest_number = -math.inf
+        self._stale = False
+
+    # One transaction
+
+    def _transact(self, connection: sqlite3.Connection, appends: Sequence[Sequence[Record]], probe: bool) -> Commit:
+        now = self._clock()
+        self._ledger.producers.expire(now)
+        changes = Changes()
+        answers = [[self._decide(record, now, changes) for record in records] for records in appends]
+        self._oldest_event = min(self._oldest_event, now)
+        self._oldest_number = min(self._oldest_number, now)
+        changes.write(connection, now)
+        piece = max(PIECE, 2 * len(changes.fresh))
+        before = self._state
+        self._state = before._replace(head=self._ledger.head, bytes=before.bytes + changes.bytes)
+        more = self._drop_events(connection, now, piece)
+        more |= self._drop_numbers(connection, now, piece)
+        if probe or self._state != before:
+            values = (*self._state[1:], now)
+            connection.execute("UPDATE log SET head = ?, floor = ?, bytes = ?, checked = ?", values)
+        return Commit(answers, changes.batch, self._ledger.head, more)
+
+    def _decide(self, record: Record, now: float, changes: Changes) -> Stored | Refusal:
+        plan = self._ledger.decide(record, now)
+        if isinstance(plan, Refusal) and plan.code == "retained_full":
+            gone = self._ledger.slots.expired(now)
+            for slot in gone:
+                self._ledger.slots.set(slot, 0, None)
+                changes.snapshots[slot] = None
+            plan = self._ledger.decide(record, now) if gone else plan
+        if isinstance(plan, Refusal):
+            return plan
+        changes.forgotten += self._ledger.apply(plan, now)
+        changes.take(plan)
+        return plan.answer
+
+    def _drop_events(self, connection: sqlite3.Connection, now: float, piece: int) -> bool:
+        """Drops at most `piece` of the oldest events that are too many or too old; returns whether there are more."""
+        age = self._limits.retention_age
+        if self._state.bytes <= self._limits.retention_bytes and self._oldest_event + age >= now:
+            return False
+        going: list[tuple[Any, ...]] = []
+        size, more = self._state.bytes, False
+        self._oldest_event = math.inf
+        for row in connection.execute("SELECT position, stored, cost, head FROM events ORDER BY position LIMIT ?", (piece + 1,)):
+            more = size > self._limits.retention_bytes or row[1] + age < now
+            if not more or len(going) == piece:
+                self._oldest_event = row[1]
+                break
+            going.append(row)
+            size -= row[2]
+        else:
+            more = False
+        if going:
+            places = [(channel_key(name), row[0]) for row in going for name in channels_of(row[3])]
+            connection.executemany("DELETE FROM places WHERE channel = ? AND position = ?", places)
+            connection.execute("DELETE FROM events WHERE position <= ?", (going[-1][0],))
+            self._state = self._state._replace(floor=going[-1][0], bytes=size)
+        return more
+
+    def _drop_numbers(self, connection: sqlite3.Connection, now: float, piece: int) -> bool:
+        """Drops at most `piece` of the runs that are older than the window; their senders' floors rise with it."""
+        window = self._limits.dedupe_window
+        if self._oldest_number + window >= now:
+            return False
+        going: list[tuple[Any, ...]] = []
+        more = False
+        self._oldest_number = math.inf
+        rows = connection.execute("SELECT sender, last, stored, position FROM numbers ORDER BY position LIMIT ?", (piece + 1,))
+        for row in rows:
+            more = row[2] + window < now
+            if not more or len(going) == piece:
+                self._oldest_number = row[2]
+                break
+            going.append(row)
+        else:
+            more = False
+        if going:
+            raised = [row[:3] for row in going if self._ledger.producers.knows(row[0])]
+            connection.executemany(
+                "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "floor = max(floor, excluded.floor), last = max(last, excluded.last)",
+                raised,
+            )
+            connection.execute("DELETE FROM numbers WHERE position <= ?", (going[-1][3],))
+        return more
+
+
+class State(NamedTuple):
+    """The one row of the table `log`. floor: the last position whose event is not kept; bytes: what the events cost."""
+
+    incarnation: str
+    head: int
+    floor: int
+    bytes: int
+
+
+class Changes:
+    """What one transaction does to the tables, gathered so that each table is visited once; of a slot, group or topic the last."""
+
+    def __init__(self) -> None:
+        self.fresh: list[tuple[int, Item]] = []
+        self.batch: list[Logged] = []
+        self.forgotten: list[str] = []
+        self.snapshots: dict[Slot, tuple[Any, ...] | None] = {}
+        self.bytes = 0
+        self._events: list[tuple[Any, ...]] = []
+        self._places: list[tuple[int, int]] = []
+        self._groups: dict[str, str | None] = {}
+        self._topics: dict[str, bool] = {}
+
+    def take(self, plan: Plan) -> None:
+        """Adds the new items of a record."""
+        self.fresh += plan.fresh
+        for position, item in plan.fresh:
+            if isinstance(item, Draft):
+                self.batch.append(Event.of(position, item))
+                self._take_draft(position, item)
+                continue
+            self.batch.append(item)
+            if isinstance(item, Group):
+                self._groups[item.name] = ujson.dumps(item.members) if item.members else None
+            elif isinstance(item, Topic):
+                self._topics[item.name] = item.known
+
+    def write(self, connection: sqlite3.Connection, now: float) -> None:
+        """Makes the changes, as of `now`."""
+        events = [(position, now, *rest) for position, *rest in self._events]
+        numbers = [(run.position, sender, run.first, run.last, now) for sender, run in runs_of(self.fresh)]
+        # Their numbers go with time, as everybody's do.
+        _run(connection, "DELETE FROM senders WHERE name = ?", [(name,) for name in self.forgotten])
+        _run(connection, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", events)
+        _run(connection, "INSERT INTO places VALUES (?, ?)", self._places)
+        _run(connection, "INSERT INTO numbers VALUES (?, ?, ?, ?, ?)", numbers)
+        _replace(connection, "snapshots", ("channel", "topic", "type"), {_key(k): v for k, v in self.snapshots.items()})
+        _replace(connection, "groups", ("name",), {(k,): None if v is None else (v,) for k, v in self._groups.items()})
+        _replace(connection, "topics", ("name",), {(k,): () if known else None for k, known in self._topics.items()})
+
+    def _take_draft(self, position: int, draft: Draft) -> None:
+        body = body_of(position, draft)
+        cost = cost_of(body, len(draft.channels))
+        self.bytes += cost
+        self._events.append((position, cost, *body))
+        self._places += [(channel_key(name), position) for name in draft.channels]
+        if draft.retain:
+            for slot in slots_of(draft):
+                size = slot_cost(slot, draft)
+                self.snapshots[slot] = (size, draft.expires, position, *body) if size else None
+
+
+def _replace(
+    connection: sqlite3.Connection, table: str, key: tuple[str, ...], rows: dict[tuple[str, ...], tuple[Any, ...] | None]
+) -> None:
+    """Puts the rows under their keys; None: the key is removed."""
+    gone = [name for name, row in rows.items() if row is None]
+    put = [(*name, *row) for name, row in rows.items() if row is not None]
+    _run(connection, f"DELETE FROM {table} WHERE {' AND '.join(f'{column} = ?' for column in key)}", gone)
+    if put:
+        _run(connection, f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(put[0]))})", put)
+
+
+def _run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.executemany(statement, rows)
+
+
+def _key(slot: Slot) -> tuple[str, str, str]:
+    """A slot as the table has it. NULL is not equal to itself, so no topic is the empty text and a topic follows a colon."""
+    channel, topic, type = slot
+    return channel, "" if topic is None else f":{topic}", type
+
+
+def _topic_of(column: str) -> str | None:
+    return column[1:] if column else None
