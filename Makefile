@@ -33,7 +33,7 @@ clean:
 
 # A name on the path proves little (it may be a version manager's empty shim): the first that runs and is new enough is taken.
 $(READY): setup.cfg pyproject.toml
-	@for python in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14; do \
+	@found=; for python in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14; do \
 	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
