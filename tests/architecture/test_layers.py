@@ -27,7 +27,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
 # Libraries for programs that are not the daemon: light, each a ladder of its own on top of these modules.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "producer": (("errors",), ("publishing", "publish_link", "async_producer", "producer")),
-    "consumer": (("errors", "event"), ("consumer",)),
+    "consumer": (("errors", "event", "participant"), ("event_stream", "reconnecting", "consumer")),
 }
 
 # A backend is one module, or a family that begins with its name: sqlite, sqlite_file. It imports from layers 0 to 3, from the helpers
@@ -49,8 +49,8 @@ IMPURE_CALLS = {"open", "print", "input"}
 WALLS: dict[str, tuple[str, ...]] = {
     "attrs": ("config*",),
     "click": ("cli*",),
-    "httpx": ("consumer", "cli*"),
-    "httpx_sse": ("consumer", "cli*"),
+    "httpx": ("event_stream", "consumer", "cli*"),
+    "httpx_sse": ("event_stream", "consumer", "cli*"),
     "prometheus_client": ("metrics",),
     "rich": ("cli*",),
     "sqlite3": ("backends.sqlite*",),
