@@ -1,0 +1,66 @@
+"""The command line, `sse-daemon`; imported as sse_daemon.cli, never under the bare name.
+
+A file for each command, imported when the command is used: help, completion and the small commands stay quick, and `publish`
+does not load a web server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import cast
+
+import click
+from click.shell_completion import CompletionItem
+
+import sse_daemon
+
+COMMANDS: Mapping[str, str] = {
+    "serve": "Run the daemon.",
+    "check-config": "Show every mistake in a configuration.",
+    "clients": "List open streams, or recently closed ones.",
+    "producers": "List who publishes, how much, and what is missing of it.",
+    "groups": "List groups and declared topics.",
+    "retained": "List retained snapshots.",
+    "stats": "Show counters and gauges, the same as the metrics.",
+    "inject": "Publish a test event by the path that every event takes.",
+    "tail": "Print events as they pass.",
+    "kick": "Close streams, and keep a participant out for a while.",
+    "drain": "Send clients away over a stated time.",
+    "publish": "Publish as an ordinary producer.",
+    "subscribe": "Receive as an ordinary client.",
+}
+"""Every command and what it does in one line, in the order of the help; the command's own help begins with the same line."""
+
+
+class Late(click.Group):
+    """A group whose commands are modules of this package: `check-config` is the function `command` in check_config.py."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return cast(click.Command, import_module(f"sse_daemon.cli.{cmd_name.replace('-', '_')}").command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Click's own would import every command for its line.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+@click.group(cls=Late, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(sse_daemon.__version__, prog_name="sse-daemon")
+def main() -> None:
+    """From producers on ZeroMQ to each participant's open page, over Server-Sent Events.
+
+    `serve` runs the daemon; `publish` and `subscribe` are an ordinary producer and client of it; all other commands talk to the
+    daemon of this machine over its admin socket.
+
+    Exit status: 0, or 1 if it failed, or 2 if it was called or configured wrongly.
+    """

@@ -1,0 +1,60 @@
+"""Where a configuration comes from, for the commands that read one; imported as sse_daemon.cli.sources, never under the bare name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import click
+
+from sse_daemon import config
+from sse_daemon.backend import Backend, Limits
+from sse_daemon.backends import create
+from sse_daemon.config import Config
+from sse_daemon.errors import ConfigError
+
+NO_MODE = """\
+[auth] mode is not set, so the daemon would not know how to tell one client from another.
+  For a try on this machine only:  sse-daemon serve --dev
+  For clients that a proxy of yours has authenticated and whose key it sets itself:  [auth] mode = "claim"
+  (or SSE_DAEMON_AUTH_MODE=claim): every client is then believed to be whoever it says it is."""
+
+
+class Sources(NamedTuple):
+    """A file (None: what SSE_DAEMON_CONFIG names), options by (table, key), and --dev; the environment is always read."""
+
+    path: Path | None
+    options: Mapping[tuple[str, str], object] = {}
+    dev: bool = False
+
+    def load(self) -> Config:
+        """The configuration as the sources have it now. Raises ConfigError."""
+        loaded = config.load(self.path, os.environ, self.options, dev=self.dev)
+        if loaded.auth.mode is None:
+            raise ConfigError([NO_MODE])
+        return loaded
+
+
+def backend_of(config: Config) -> Backend:
+    """The log that the configuration names, not opened yet. Raises ConfigError."""
+    kept, ingest = config.backend, config.ingest
+    return create(
+        kept.url,
+        Limits(
+            retention_bytes=kept.retention_bytes,
+            retention_age=kept.retention_age,
+            retained_bytes=kept.retained_bytes,
+            retained_slots=kept.retained_slots,
+            dedupe_window=kept.dedupe_window,
+            max_producers=ingest.max_producers,
+        ),
+    )
+
+
+def refuse(error: ConfigError) -> NoReturn:
+    """Every mistake on a line of standard error; exit status 2."""
+    for mistake in error.mistakes:
+        click.echo(f"sse-daemon: {mistake}", err=True)
+    raise SystemExit(2)
