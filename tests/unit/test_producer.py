@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Self
 
 import pytest
 import zmq
@@ -383,7 +384,7 @@ class Sub:
             elif not self.reads.is_set():
                 self.reads.wait(0.01)
 
-    def __enter__(self) -> Sub:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
