@@ -7,7 +7,6 @@ header), the rest its data. What is returned is valid and stays so: nothing behi
 from __future__ import annotations
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -167,7 +166,8 @@ def _header(head: bytes) -> dict[str, Any]:
 
 def _check_duplicates(text: str) -> None:
     try:
-        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        # Not strict: ujson too takes a raw tab in a string, and whether that is refused must not hang on a colon elsewhere.
+        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)
     except (ValueError, RecursionError):
         # What ujson reads and the standard library does not (NaN, a stray escape) is no JSON either.
         raise Refusal("bad_header", "the first line is not a JSON object") from None
@@ -310,7 +310,8 @@ def _attr_text(value: Any, most: int) -> str:
 
 
 def _ttl(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= MAX_TTL:
+    # Compared before anything else is done with it: an integer may be too large for a float, and NaN is not less than anything.
+    if type(value) not in (int, float) or not 0 < value <= MAX_TTL:
         raise Refusal("bad_ttl", "'ttl' is a number of seconds, more than 0 and at most ten years")
     return float(value)
 
