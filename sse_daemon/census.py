@@ -75,13 +75,12 @@ class Census:
             self.accepted += 1
         if sender is None or n is None:
             return
-        if repeated and sender not in self.tallies:
-            return  # a retry from before this daemon started says nothing about what it has seen
-        tally = self._tally(sender, n, now)
-        if repeated:
-            tally.repeated += 1
-        else:
-            tally.accepted += 1
+        if not repeated:
+            self._tally(sender, n, now).accepted += 1
+        elif (tally := self.tallies.get(sender)) is not None:
+            # Its number was counted when it was stored, perhaps before this daemon started or by another one: it must not
+            # move `first` and `highest` now, or what lies between would count as missing.
+            self._see(sender, tally, now).repeated += 1
 
     def refuse(self, code: str, sender: str | None, n: int | None, now: float, *, lost: bool) -> None:
         """An event was refused; `lost` if its producer will never know."""
@@ -94,13 +93,17 @@ class Census:
         tally.lost += lost
 
     def _tally(self, sender: str, n: int, now: float) -> Tally:
-        tally = self.tallies.pop(sender, None)
+        tally = self.tallies.get(sender)
         if tally is None:
             self._make_room()
             tally = Tally(first=n, highest=n, since=now, seen=now)
-        self.tallies[sender] = tally  # to the end: the order is by last seen
         tally.first = min(tally.first, n)
         tally.highest = max(tally.highest, n)
+        return self._see(sender, tally, now)
+
+    def _see(self, sender: str, tally: Tally, now: float) -> Tally:
+        self.tallies.pop(sender, None)
+        self.tallies[sender] = tally  # to the end: the order is by last seen
         tally.seen = now
         tally.tick(now)
         return tally
