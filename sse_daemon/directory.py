@@ -30,13 +30,14 @@ class Directory:
 
     def check_room(self, record: Record) -> None:
         """Raises Refusal (`groups_full`, `topics_full`) with the index, if the record would set more than there is room for."""
-        groups, topics = len(self.groups), len(self.topics)
+        groups: set[str] = set()
+        topics: set[str] = set()
         for index, item in enumerate(record):
             if isinstance(item, Group) and item.members and item.name not in self.groups:
-                groups += 1
-                if groups > self.max_groups:
+                groups.add(item.name)
+                if len(self.groups) + len(groups) > self.max_groups:
                     raise Refusal("groups_full", f"at most {self.max_groups} groups are kept; remove one first", index)
             elif isinstance(item, Topic) and item.known and item.name not in self.topics:
-                topics += 1
-                if topics > self.max_topics:
+                topics.add(item.name)
+                if len(self.topics) + len(topics) > self.max_topics:
                     raise Refusal("topics_full", f"at most {self.max_topics} topics are known; forget one first", index)
