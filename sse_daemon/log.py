@@ -29,8 +29,11 @@ def setup(format: Literal["logfmt", "json"], level: str, stream: TextIO | None =
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Tornado's own access lines hold query strings, and with them keys; ours are written where a request ends.
-    logging.getLogger("tornado.access").propagate = False
+    # Tornado's own access lines hold query strings, and with them keys; ours are written where a request ends. A logger that
+    # merely does not propagate and has no handler would still write its warnings, by logging's last resort.
+    access = logging.getLogger("tornado.access")
+    access.propagate = False
+    access.handlers[:] = [logging.NullHandler()]
 
 
 class Logfmt(logging.Formatter):
