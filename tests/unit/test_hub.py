@@ -1,0 +1,352 @@
+"""The hub with real sockets on a real loop: whatever happens, a client gets exactly its events, or is told where the hole is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from sse_daemon import hub as hub_module
+from sse_daemon import sse
+from sse_daemon.backend import Limits
+from sse_daemon.backends.memory import MemoryBackend
+from sse_daemon.catchup import CatchUp
+from sse_daemon.event import PUBLIC, Draft, participant_channel
+from sse_daemon.hub import Hub
+from sse_daemon.stream import Profile, State, Stream, Wire
+from sse_daemon.subscription import Filter, Subscription
+from sse_daemon.window import Window
+
+KEYS = tuple("abcdefghij")
+HISTORIES = 30
+"""Random histories for each size of window and log; more of them find no more, they were tried."""
+
+
+class Rig:
+    """A hub over a memory log, and clients at the other ends of socket pairs."""
+
+    def __init__(self, window_bytes: int, retention: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.backend = MemoryBackend("memory://", Limits(retention_bytes=retention))
+        self.window_bytes = window_bytes
+        self.clients: list[Client] = []
+        self.sent: list[tuple[int, tuple[str, ...], str, bytes]] = []
+
+    async def start(self) -> Rig:
+        opened = await self.backend.open(lambda *a: self.hub.deliver(*a))
+        self.catchup = CatchUp(self.backend, self.loop, lambda: 1000)
+        window = Window(self.window_bytes, opened.head)
+        self.hub = self.catchup.hub = Hub(window, opened.incarnation, self.loop, self.catchup.fetch, time.time)
+        return self
+
+    async def publish(self, channels: Sequence[str], type: str = "message", size: int = 8) -> None:
+        data = f"{len(self.sent)} ".encode() + b"x" * size
+        (stored,) = await self.backend.append([(Draft(tuple(channels), type, None, (), data),)])
+        self.sent.append((stored.positions[0], tuple(channels), type, data))  # type: ignore[union-attr]
+
+    async def connect(self, key: str, after: int | None = None, filter: Filter | None = None, chunked: bool = True) -> Client:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+        wire = Wire(chunked, False, self.hub.incarnation)
+        subscription = Subscription((participant_channel(key), PUBLIC), filter)
+        profile = Profile(f"c{len(self.clients)}", key, "/events", "test", 0.0, subscription, wire, False, None)
+        snapshots = await self.backend.retained(subscription.channels)
+        start = snapshots.at if after is None else after
+        opening = wire.wrap(sse.retry(1000, f"{self.hub.incarnation}-{start}"))
+        stream = Stream(ours, profile, opening, start, start, self.loop.time())
+        self.hub.join(stream)
+        client = Client(theirs, stream, start, chunked)
+        self.clients.append(client)
+        return client
+
+    async def settle(self) -> None:
+        """Turns the loop until every client has read all that it will get."""
+        deadline = self.loop.time() + 30
+        while True:
+            quiet = not any([client.read() for client in self.clients])
+            done = all(client.stream.state in (State.LIVE, State.CLOSED) for client in self.clients)
+            if quiet and done and self.hub.end == self.hub.window.head and not self.hub._plan:
+                return
+            assert self.loop.time() < deadline, [client.stream.state for client in self.clients]
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        await self.catchup.close()
+        self.hub.shutdown()
+        await self.backend.close()
+        for client in self.clients:
+            client.sock.close()
+
+
+class Client:
+    """The far end of one stream: what it has read."""
+
+    def __init__(self, sock: socket.socket, stream: Stream, start: int, chunked: bool) -> None:
+        self.sock = sock
+        self.stream = stream
+        self.start = start
+        self.chunked = chunked
+        self.bytes = bytearray()
+
+    def read(self, most: int = 1 << 20) -> int:
+        try:
+            data = self.sock.recv(most)
+        except (BlockingIOError, OSError):
+            return 0
+        self.bytes += data
+        return len(data)
+
+    def blocks(self) -> Iterator[dict[str, Any]]:
+        """Every whole block, with its fields; data lines joined."""
+        raw = bytes(self.bytes)
+        text = b"".join(_dechunk(raw)) if self.chunked else raw
+        for part in text.split(b"\n\n")[:-1]:
+            fields: dict[str, Any] = {"data": []}
+            for line in part.split(b"\n"):
+                name, _, value = line.partition(b": ")
+                if name == b"data":
+                    fields["data"].append(value)
+                else:
+                    fields[name.decode()] = value.decode()
+            yield {**fields, "data": b"\n".join(fields["data"])}
+
+
+def _dechunk(raw: bytes) -> Iterator[bytes]:
+    while raw:
+        size, _, raw = raw.partition(b"\r\n")
+        length = int(size, 16)
+        if not length or len(raw) < length + 2:
+            return
+        assert raw[length : length + 2] == b"\r\n"
+        assert raw[:length].endswith(b"\n\n")  # a chunk ends where a block ends
+        yield raw[:length]
+        raw = raw[length + 2 :]
+
+
+def check(rig: Rig, client: Client) -> int:
+    """The client got exactly what its channels hold after its start; holes are announced. Returns how many resyncs it saw."""
+    profile = client.stream.profile
+    mine = [
+        (position, data)
+        for position, channels, type, data in rig.sent
+        if set(channels) & set(profile.subscription.channels)
+        and (profile.subscription.filter is None or type in profile.subscription.filter.types)
+    ]
+    cursor, resyncs = client.start, 0
+    for block in client.blocks():
+        position = int(block["id"].rpartition("-")[2])
+        assert position >= cursor, "a cursor never moves back"
+        if block.get("event") == "resync":
+            resyncs += 1
+            between = [data for at, data in mine if cursor < at <= position]
+            missed = sse.ujson.loads(block["data"])["missed"]
+            assert missed is None or missed == len(between)
+        elif block["data"]:
+            expected = next((data for at, data in mine if at > cursor), None)
+            assert block["data"] == expected, "its next event, and no other"
+        cursor = position
+    if client.stream.state is State.LIVE:
+        assert [data for at, data in mine if at > cursor] == [], "nothing is left over"
+    return resyncs
+
+
+def history(chance: random.Random, length: int) -> Iterator[tuple[Any, ...]]:
+    """What may happen, in any order; turns of the loop between, so that things happen in the middle of others."""
+    kinds = ("publish", "public", "burst", "connect", "resume", "filtered", "read", "read all", "turn", "hang up")
+    for what in chance.choices(kinds, (6, 4, 1, 2, 2, 1, 4, 6, 16, 1), k=length):
+        key = chance.choice(KEYS)
+        yield {
+            "publish": (what, chance.sample(KEYS, chance.randint(1, 3)), chance.randint(0, 3000)),
+            "public": (what, chance.choice(("message", "other")), chance.randint(0, 3000)),
+            "burst": (what, key, chance.randint(1, 60)),
+            "connect": (what, key, chance.random() < 0.5),
+            "filtered": (what, key, chance.random() < 0.5),
+            "resume": (what, key, chance.random()),
+            "read": (what, chance.randrange(100), chance.choice((10, 500, 5000, 100_000))),
+            "read all": (what, 0, 0),
+            "turn": (what, chance.choice((1, 1, 1, 2, 5)), 0),
+            "hang up": (what, chance.randrange(100), 0),
+        }[what]
+
+
+async def perform(rig: Rig, operation: tuple[Any, ...]) -> None:
+    what, a, b = operation
+    if what == "publish":
+        await rig.publish([participant_channel(key) for key in a], size=b)
+    elif what == "public":
+        await rig.publish([PUBLIC], type=a, size=b)
+    elif what == "burst":
+        for _ in range(b):
+            await rig.publish([participant_channel(a)], size=200)
+    elif what in ("connect", "filtered"):
+        wanted = Filter(types=("other",)) if what == "filtered" else None
+        await rig.connect(a, filter=wanted, chunked=b)
+    elif what == "resume":
+        await rig.connect(a, after=int(b * rig.hub.window.head))
+    elif what == "turn":
+        for _ in range(a):
+            await asyncio.sleep(0)
+    elif what == "read all":
+        for client in rig.clients:
+            client.read()
+    elif rig.clients:
+        client = rig.clients[a % len(rig.clients)]
+        if what == "read":
+            client.read(b)
+        else:
+            client.sock.close()
+
+
+@pytest.mark.parametrize("slice", [0.0, hub_module.SLICE], ids=["sliced", "whole"])
+@pytest.mark.parametrize(
+    ("window", "retention"), [(1 << 20, 1 << 20), (6000, 1 << 20), (6000, 20_000), (0, 1 << 20), (0, 0)], ids=str
+)
+def test_any_history_gives_every_client_exactly_its_events_or_says_where_the_hole_is(
+    window: int, retention: int, slice: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "SLICE", slice)
+    for seed in range(HISTORIES):
+        try:
+            asyncio.run(live_through(random.Random(seed), window, retention))
+        except AssertionError as error:
+            raise AssertionError(f"history {seed}: {error}") from error
+
+
+async def live_through(chance: random.Random, window: int, retention: int) -> None:
+    rig = await Rig(window, retention).start()
+    for _ in range(chance.choice((0, 40))):  # enough for a sweep of several slices, with things happening between
+        await rig.connect(chance.choice(KEYS[:4]))
+    for operation in history(chance, chance.randint(5, 250)):
+        await perform(rig, operation)
+    await rig.settle()
+    for client in rig.clients:
+        if client.sock.fileno() >= 0:
+            assert client.stream.state is State.LIVE
+            resyncs = check(rig, client)
+            assert resyncs == 0 or retention < 1 << 20, "what the log still holds is no hole"
+    await rig.stop()
+
+
+@pytest.fixture
+def sliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+
+
+async def in_mid_sweep(window: int = 1 << 20) -> Rig:
+    """A rig whose sweep over forty streams has done one slice."""
+    rig = await Rig(window, 1 << 20).start()
+    for _ in range(40):
+        await rig.connect("a")
+    await rig.settle()
+    await rig.publish([PUBLIC])
+    await asyncio.sleep(0)
+    assert rig.hub._plan, "a sweep is running"
+    return rig
+
+
+async def finish_and_check(rig: Rig) -> None:
+    await rig.settle()
+    for client in rig.clients:
+        check(rig, client)
+    await rig.stop()
+
+
+async def test_who_goes_live_in_mid_sweep_gets_what_came_for_a_channel_without_streams(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    await rig.publish([participant_channel("z")])
+    client = await rig.connect("z", after=0)
+    await finish_and_check(rig)
+    assert len(list(client.blocks())) == 3  # the opening, the public event, its own
+
+
+async def test_who_joins_ahead_of_a_running_sweep_is_not_written_what_it_already_stands_for(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    await rig.publish([PUBLIC])
+    client = await rig.connect("z")
+    assert client.start > rig.hub.end
+    await finish_and_check(rig)
+    assert len(list(client.blocks())) == 1
+
+
+async def test_the_window_keeps_what_a_running_sweep_has_not_written(sliced: None) -> None:
+    rig = await in_mid_sweep(window=0)
+    await rig.publish([PUBLIC])
+    await finish_and_check(rig)
+
+
+async def test_a_stream_of_two_touched_channels_gets_their_events_in_one_write_by_position() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    client = await rig.connect("a")
+    await rig.settle()
+    for channel in (PUBLIC, participant_channel("a"), PUBLIC, participant_channel("b")):
+        await rig.publish([channel])
+    await finish_and_check(rig)
+    assert [block["data"][:1] for block in client.blocks()][1:] == [b"0", b"1", b"2"]
+
+
+async def test_streams_of_one_channel_share_one_buffer() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    clients = [await rig.connect("a") for _ in range(3)]
+    await rig.settle()
+    seen = []
+    for client in clients:
+        write = type(client.stream).write
+        client.stream.__class__ = type("Spy", (Stream,), {"__slots__": (), "write": lambda s, b, n: seen.append(b) or write(s, b, n)})
+    await rig.publish([PUBLIC])
+    await finish_and_check(rig)
+    assert len(seen) == 3 and len({id(batch) for batch in seen}) == 1
+
+
+async def test_a_client_that_says_something_more_is_closed_and_one_that_hangs_up_too() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    talker, leaver = await rig.connect("a"), await rig.connect("a")
+    await rig.settle()
+    talker.sock.send(b"x")
+    leaver.sock.close()
+    while rig.hub.streams:
+        await asyncio.sleep(0)
+    assert dict(rig.hub.closings) == {"protocol": 1, "client": 1}
+    assert {closed.reason for closed in rig.hub.closed} == {"protocol", "client"}
+    assert not rig.hub.window.channels
+    await rig.stop()
+
+
+async def test_a_finished_stream_gets_what_was_unsent_then_bye_then_the_end() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    client = await rig.connect("a")
+    await rig.settle()
+    while client.stream.state is State.LIVE:
+        await rig.publish([PUBLIC], size=900)
+        await asyncio.sleep(0)
+    rig.hub.finish(client.stream, "kicked", 1234)
+    await rig.settle()
+    blocks = list(client.blocks())
+    assert blocks[-1] == {"retry": "1234", "event": "bye", "data": b'{"reason":"kicked"}'}
+    assert bytes(client.bytes).endswith(b"0\r\n\r\n") and client.sock.recv(1) == b""
+    assert rig.hub.closings["kicked"] == 1
+    await rig.stop()
+
+
+async def test_positions_tell_where_each_stream_stands() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    client = await rig.connect("a")
+    await rig.settle()
+    await rig.publish([participant_channel("b")])
+    await rig.settle()
+    assert rig.hub.position(client.stream) == rig.hub.end == 1
+    assert rig.hub.at_rest(client.stream)
+    await rig.stop()
+
+
+async def test_a_log_that_skips_is_refused() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    with pytest.raises(ValueError, match="goes on after 0"):
+        rig.hub.deliver([], 1, 2)
+    await rig.stop()
