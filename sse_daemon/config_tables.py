@@ -57,7 +57,6 @@ class HttpConfig:
     listen: tuple[str, ...] = setting(LISTEN, ("127.0.0.1:8080",))
     cors_origins: tuple[str, ...] = setting(ORIGINS, ())
     header_timeout: float = setting(seconds(above=True), 10.0)
-    idle_timeout: float = setting(seconds(above=True), 10.0)
     body_timeout: float = setting(seconds(above=True), 10.0)
     max_header: int = setting(size(KIB, MIB), 16 * KIB)
 

@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from tornado.httpserver import HTTPServer
+
 import sse_daemon
 from sse_daemon import admin, log, systemd, web
 from sse_daemon.appender import Appender
@@ -61,8 +63,11 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._why_not: str | None = "starting"
         self._listeners: list[Listener] = []
-        self._locks: list[TextIO] = []
-        self._paths: list[Path] = []
+        """Where clients come in."""
+        self._doors: list[Listener] = []
+        """All listeners, the operators' included."""
+        self._servers: list[HTTPServer] = []
+        self._locks: list[tuple[Path, TextIO]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._exit = AsyncExitStack()
@@ -135,19 +140,23 @@ class Daemon:
             wall=time.time,
         )
         self._http = web.server(self._site)
+        self._servers.append(self._http)
         send_buffer = self.config.streams.send_buffer
         for listening in self._inherited:
             listening.setblocking(False)
             tune(listening, send_buffer)
-            self._add_listener(listening, send_buffer)
+            self._listeners.append(self._listener(listening, self._http))
         for address in () if self._inherited else self.config.http.listen:
             listening, lock = listen(address, send_buffer)
-            self._keep_lock(lock, address.removeprefix("unix:"))
-            self._add_listener(listening, send_buffer)
+            self._keep_lock(lock, Path(address.removeprefix("unix:")))
+            self._listeners.append(self._listener(listening, self._http))
 
-    def _add_listener(self, listening: socket.socket, send_buffer: int) -> None:
-        serve = lambda connection, peer: web.serve(self._http, connection, peer)  # noqa: E731
-        self._listeners.append(Listener(listening, self._loop, send_buffer, serve))
+    def _listener(self, listening: socket.socket, server: HTTPServer) -> Listener:
+        listener = Listener(
+            listening, self._loop, self.config.streams.send_buffer, lambda connection, peer: web.serve(server, connection, peer)
+        )
+        self._doors.append(listener)
+        return listener
 
     def _listen_admin(self) -> None:
         desk = admin.Desk(
@@ -169,25 +178,24 @@ class Daemon:
             listening, lock = listen_unix(path, 0o660)
         except OSError as error:
             raise AddressError(f"unix:{path}", error.strerror or str(error)) from None
-        self._keep_lock(lock, str(path))
-        self._admin = admin.server(desk)
-        self._admin_listener = Listener(listening, self._loop, 65536, lambda c, peer: web.serve(self._admin, c, peer))
+        self._keep_lock(lock, path)
+        self._servers.append(admin.server(desk))
+        self._listener(listening, self._servers[-1])
 
     def _begin(self) -> None:
         self._spawn(self._appender.run())
         self._spawn(self._watch_backend())
         self._ingest.start()
-        self._admin_listener.start()
-        for listener in self._listeners:
+        for listener in self._doors:
             listener.start()
         self._why_not = None
         if interval := systemd.watchdog_interval():
-            self._spawn(self._feed_watchdog(interval))
+            self._spawn(systemd.ping(interval))
         # What exists now lives as long as the process: later collections need not look at it again.
         gc.collect()
         gc.freeze()
         _log.info("ready", extra=self._addresses())
-        systemd.notify("READY=1", f"STATUS=serving on {', '.join(name_of(x.socket) for x in self._listeners)}")
+        systemd.notify(systemd.READY, systemd.status(f"serving on {self._addresses()['http']}"))
 
     def _addresses(self) -> dict[str, str]:
         return {
@@ -234,11 +242,6 @@ class Daemon:
             else:
                 self._appender.fault = None
                 _log.info("the backend works again")
-
-    async def _feed_watchdog(self, interval: float) -> None:
-        while True:
-            systemd.notify("WATCHDOG=1")
-            await asyncio.sleep(interval)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -305,32 +308,30 @@ class Daemon:
         self._http.request_callback = web.application(self._site)
 
     def _stop(self) -> None:
-        """SIGTERM: drains and ends; a second one ends at once."""
-        if self._why_not == "draining":
+        """SIGTERM: drains and ends; while it starts, or a second time, it ends at once."""
+        if self._why_not is not None:
             _log.warning("stopping at once")
             self._end(0)
             return
         self._why_not = "draining"
-        _log.info("stopping", extra={"streams": len(self._hub.streams) if hasattr(self, "_hub") else 0})
-        systemd.notify("STOPPING=1", "STATUS=draining")
-        self._spawn(self._drain())
+        _log.info("stopping", extra={"streams": len(self._hub.streams)})
+        systemd.notify(systemd.STOPPING, systemd.status("draining"))
+        for listener in self._listeners:
+            listener.stop()
+            if not self._inherited:  # a socket of systemd's keeps whoever comes now waiting for our successor
+                listener.socket.close()
+        self._ingest.drain()
+        self._spawn(self._drain(self.config.daemon.drain_time))
 
-    async def _drain(self) -> None:
-        if hasattr(self, "_ingest"):
-            for listener in self._listeners:
-                listener.stop()
-            self._ingest.drain()
-            await self._drain_within(self.config.daemon.drain_time)
-        self._end(0)
-
-    async def _drain_within(self, seconds: float) -> None:
-        """Takes what was accepted into the log and lets the streams take their `bye`, for at most so long."""
+    async def _drain(self, seconds: float) -> None:
+        """Takes what was accepted into the log and lets the streams take their `bye`, for at most so long; then ends."""
         deadline = self._loop.time() + seconds
         while not self._appender.idle and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
         await self._drain_streams(0.0)
         while self._hub.streams and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
+        self._end(0)
 
     async def _drain_streams(self, over: float) -> None:
         """Sends new streams away from now on, and ends the others evenly over so many seconds."""
@@ -353,21 +354,18 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _close_listeners(self) -> None:
-        listeners = [*self._listeners, *([self._admin_listener] if hasattr(self, "_admin_listener") else [])]
-        for listener in listeners:
+        for listener in self._doors:
             listener.stop()
             listener.socket.close()
-        for server in (getattr(self, "_http", None), getattr(self, "_admin", None)):
-            if server is not None:
-                await server.close_all_connections()
-        for path, lock in zip(self._paths, self._locks, strict=True):
+        for server in self._servers:
+            await server.close_all_connections()
+        for path, lock in self._locks:
             path.unlink(missing_ok=True)
             lock.close()
 
-    def _keep_lock(self, lock: TextIO | None, path: str) -> None:
+    def _keep_lock(self, lock: TextIO | None, path: Path) -> None:
         if lock is not None:
-            self._locks.append(lock)
-            self._paths.append(Path(path))
+            self._locks.append((path, lock))
 
 
 def _bounds(config: Config) -> Bounds:
@@ -382,8 +380,8 @@ def _timing(config: Config) -> Timing:
 async def serve(config: Config, backend: Backend, reload: Callable[[], Config]) -> int:
     """Runs a daemon in this process until it ends; the exit status."""
     log.setup(config.log.format, config.log.level)
-    inherited = [found.socket for found in systemd.inherited_sockets()]
     try:
+        inherited = [found.socket for found in systemd.inherited_sockets()]
         return await Daemon(config, backend, reload, inherited).run()
     except (AddressError, BackendError) as error:
         logging.getLogger("sse_daemon").error("cannot start", extra={"reason": str(error)})

@@ -52,7 +52,8 @@ class Listener:
         """Accepts no more; the socket stays open, and with it the kernel's queue."""
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self.socket.fileno())
+        if self.socket.fileno() >= 0:
+            self._loop.remove_reader(self.socket.fileno())
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_A_TURN):

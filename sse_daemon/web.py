@@ -21,7 +21,7 @@ from sse_daemon import sse
 from sse_daemon.auth import Asking, Authenticator, Grant
 from sse_daemon.backend import Backend
 from sse_daemon.catchup import CatchUp, preamble, resync_blocks
-from sse_daemon.config import Config, Route
+from sse_daemon.config import Config
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
 from sse_daemon.envelope import MAX_NAME
@@ -34,7 +34,7 @@ from sse_daemon.log import logger
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.participant import short
 from sse_daemon.stream import Profile, Stream, Wire
-from sse_daemon.subscription import Filter, Subscription, alternatives, narrowed
+from sse_daemon.subscription import Filter, alternatives, narrowed
 
 MAX_REQUEST_BODY = 64 * 1024
 READ_BUFFER = 128 * 1024
