@@ -259,7 +259,11 @@ class Reader:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._take(self, frames)
+            try:
+                self._take(self, frames)
+            except Exception:
+                # A defect of ours, met by one message. Whoever sent it must not be able to end the reading of everybody's.
+                _log.exception("a message could not be handled")
         self.resume()
 
 
