@@ -19,7 +19,7 @@ from sse_daemon.backend import Deliver, Gap, Limits, Opened, Page, Snapshots, St
 from sse_daemon.backends.ledger import Ledger
 from sse_daemon.backends.pages import page_of
 from sse_daemon.errors import BackendUnavailable, ConfigError, Refusal
-from sse_daemon.event import Draft, Event, Item, Logged, Record
+from sse_daemon.event import Draft, Event, Item, Logged, Record, attrs_bytes
 
 Kept: TypeAlias = "tuple[Any, ...]"
 """An Event as an exact tuple: the garbage collector drops those from its lists, and would visit instances of a class for ever."""
@@ -238,4 +238,4 @@ class Channel:
 
 
 def _cost(kept: Kept) -> int:
-    return EVENT_BYTES + RECIPIENT_BYTES * len(kept[1]) + len(kept[5])
+    return EVENT_BYTES + RECIPIENT_BYTES * len(kept[1]) + len(kept[5]) + attrs_bytes(kept[4])

@@ -15,6 +15,17 @@ from sse_daemon.errors import InvalidCursor
 
 Attrs: TypeAlias = tuple[tuple[str, "str | tuple[str, ...]"], ...]
 
+
+
+def attrs_bytes(attrs: Attrs) -> int:
+    """What attributes cost in memory: their texts, and about 100 bytes of objects for each name and value."""
+    size = 0
+    for name, value in attrs:
+        values = (value,) if isinstance(value, str) else value
+        size += 200 + len(name) + sum(map(len, values)) + 60 * len(values)
+    return size
+
+
 PUBLIC = "public"
 """The channel of every public event."""
 

@@ -13,13 +13,13 @@ from heapq import merge
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from sse_daemon.event import Attrs, Event
+from sse_daemon.event import Attrs, Event, attrs_bytes
 
 Entry: TypeAlias = tuple[int, "tuple[str, ...]", bytes, "float | None", str, "str | None", Attrs, bytes]
 """(position, channels, frame, expires, type, topic, attrs, data): an exact tuple of immutable values, so that the garbage
 collector drops it from its lists; a class instance would be visited in every full collection."""
 
-EVENT_BYTES = 270
+EVENT_BYTES = 300
 """What an event costs beside its frame and data: tuple, numbers, object headers (measured with tracemalloc)."""
 RECIPIENT_BYTES = 24
 """What each channel of an event costs: a slot in the event's tuple, one in the channel's list."""
@@ -181,7 +181,8 @@ class Window:
 
     @staticmethod
     def _cost(entry: Entry) -> int:
-        return len(entry[2]) + len(entry[7]) + EVENT_BYTES + RECIPIENT_BYTES * len(entry[1])
+        cost = len(entry[2]) + len(entry[7]) + EVENT_BYTES + RECIPIENT_BYTES * len(entry[1])
+        return cost + attrs_bytes(entry[6]) if entry[6] else cost
 
 
 def entry_of(event: Event, frame: bytes) -> Entry:
