@@ -312,7 +312,7 @@ async def test_async_cancelled_call_leaves_the_others_and_its_turn() -> None:
 async def test_async_close_ends_everything_under_way() -> None:
     with peer() as it:
         it.hold.clear()
-        producer = AsyncAckedProducer(it.address, name="t", max_in_flight=2)
+        producer = AsyncAckedProducer(it.address, name="t", max_in_flight=2, timeout=1000, answer_timeout=1000)
         calls = [asyncio.ensure_future(producer.publish(i, to="*")) for i in range(5)]
         await auntil(lambda: it.most_waiting == 2)
         await asyncio.gather(producer.close(), producer.close())
@@ -427,11 +427,16 @@ def test_publish_waits_for_a_daemon_that_starts_later(unused: str) -> None:
 
 
 def test_close_sends_what_is_queued() -> None:
-    with Sub() as sub:
-        with Producer(sub.address, name="t") as producer:
-            for _ in range(500):
-                producer.publish("x" * 100, to="*")
-        assert [sub.read()[0][0] for _ in range(500)] == list(range(1, 501))
+    with Sub(rcvhwm=1) as sub, ThreadPoolExecutor() as pool:
+        producer = Producer(sub.address, name="t", linger=DEADLINE)
+        producer.wait_subscribed()
+        sub.reads.clear()
+        for _ in range(300):  # more than the kernel's buffers hold
+            producer.publish("x" * 100_000, to="*")
+        closing = pool.submit(producer.close)
+        sub.reads.set()
+        assert [sub.read()[0][0] for _ in range(300)] == list(range(1, 301))
+        closing.result(DEADLINE)
 
 
 def test_threads_share_the_numbers_in_the_order_sent() -> None:
