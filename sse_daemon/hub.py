@@ -308,6 +308,7 @@ class Hub:
             # Too much for one write: it reads the same from the window, in pieces.
             member.enter(State.BEHIND)
             member.cursor = batch.after
+            self._count_cursor(member)
             self.resume(member)
         else:
             self._write_stream(member, batch, now)

@@ -1,0 +1,110 @@
+"""Long-polls: an answer at once, when something comes, or when the wait is over; and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sse_daemon.event import PUBLIC, Draft, participant_channel
+from sse_daemon.longpoll import LongPoll
+from sse_daemon.stream import Profile, Wire
+from sse_daemon.subscription import Filter, Subscription
+from tests.unit.test_hub import Rig
+
+
+class Poller:
+    """One client's view of a rig."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.longpoll = LongPoll(rig.hub, rig.catchup, rig.backend, rig.loop)
+
+    def profile(self, filter: Filter | None = None) -> Profile:
+        wire = Wire(True, False, self.rig.hub.incarnation)
+        subscription = Subscription((participant_channel("a"), PUBLIC), filter)
+        return Profile("p", "a", "/events", "test", 0.0, subscription, wire, False, None)
+
+    async def after(self, position: int, wait: float = 0.0, limit: int = 100, filter: Filter | None = None) -> Any:
+        return await self.longpoll.after(self.profile(filter), position, wait, limit)
+
+
+@pytest.fixture(params=[1 << 20, 0], ids=["from the window", "from the log"])
+async def poller(request: pytest.FixtureRequest) -> AsyncIterator[Poller]:
+    rig = await Rig(request.param, 1 << 20).start()
+    yield Poller(rig)
+    await rig.stop()
+
+
+async def publish(poller: Poller, *types: str, key: str = "a") -> None:
+    for type in types:
+        await poller.rig.publish([participant_channel(key)], type=type)
+    while poller.rig.hub.end != poller.rig.hub.window.head:
+        await asyncio.sleep(0)
+
+
+async def test_what_is_there_comes_at_once_and_the_cursor_passes_all_of_it(poller: Poller) -> None:
+    await publish(poller, "one", "two")
+    await publish(poller, "not mine", key="b")
+    answer = await poller.after(0, wait=60)
+    assert [event["type"] for event in answer.events] == ["one", "two"]
+    assert answer.cursor == f"{poller.rig.hub.incarnation}-3"
+    assert answer.events[0]["id"] == f"{poller.rig.hub.incarnation}-1"
+
+
+async def test_a_limit_leaves_the_rest_for_the_next_request(poller: Poller) -> None:
+    await publish(poller, "one", "two", "three")
+    first = await poller.after(0, limit=2)
+    assert [event["type"] for event in first.events] == ["one", "two"]
+    second = await poller.after(int(first.cursor.rpartition("-")[2]))
+    assert [event["type"] for event in second.events] == ["three"]
+
+
+async def test_what_comes_while_it_waits_ends_the_wait(poller: Poller) -> None:
+    asked = asyncio.create_task(poller.after(0, wait=60))
+    await asyncio.sleep(0)
+    await publish(poller, "not mine", key="b")
+    assert not asked.done()
+    await publish(poller, "mine")
+    assert [event["type"] for event in (await asked).events] == ["mine"]
+
+
+async def test_after_the_wait_it_is_empty_and_the_cursor_has_passed_what_was_filtered_out(poller: Poller) -> None:
+    await publish(poller, "one", "two")
+    answer = await poller.after(0, wait=0.01, filter=Filter(types=("other",)))
+    assert answer == ([], f"{poller.rig.hub.incarnation}-2")
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind(poller: Poller) -> None:
+    asked = asyncio.create_task(poller.after(0, wait=60))
+    await asyncio.sleep(0)
+    assert poller.rig.hub.window.channels
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert not poller.rig.hub.window.channels
+
+
+async def test_without_a_cursor_it_gets_the_snapshots_and_where_they_stand(poller: Poller) -> None:
+    await poller.rig.backend.append([(Draft((PUBLIC,), "state", "t", (), b"on", retain=True),)])
+    answer = await poller.longpoll.present(poller.profile())
+    assert [(event["type"], event["id"], event["data"]) for event in answer.events] == [("state", None, "on")]
+    assert answer.cursor == f"{poller.rig.hub.incarnation}-1"
+
+
+async def test_a_resync_is_an_entry_of_its_own_before_the_snapshots(poller: Poller) -> None:
+    await poller.rig.backend.append([(Draft((PUBLIC,), "state", "t", (), b"on", retain=True),)])
+    answer = await poller.longpoll.present(poller.profile(), "expired")
+    assert [event["type"] for event in answer.events] == ["resync", "state"]
+    assert answer.events[0]["data"] == '{"reason":"expired","missed":null}'
+
+
+async def test_a_position_that_the_log_no_longer_has_is_answered_by_a_resync() -> None:
+    rig = await Rig(0, 0).start()
+    poller = Poller(rig)
+    await publish(poller, "one", "two", "three")
+    answer = await poller.after(0)
+    assert [event["type"] for event in answer.events] == ["resync"] and answer.cursor.endswith("-3")
+    await rig.stop()
