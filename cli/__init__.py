@@ -6,6 +6,8 @@ does not load a web server.
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import cast
@@ -64,3 +66,6 @@ def main() -> None:
 
     Exit status: 0, or 1 if it failed, or 2 if it was called or configured wrongly.
     """
+    # What others wrote may not fit the terminal's encoding; that is no reason to fail.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

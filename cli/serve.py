@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from sse_daemon import daemon
-from sse_daemon.cli.sources import Sources, backend_of, refuse
+from sse_daemon.cli.faults import note, refuse
+from sse_daemon.cli.sources import Sources, backend_of
 from sse_daemon.errors import ConfigError
 
 DEV = """\
@@ -18,7 +19,7 @@ DEV = """\
 * to anybody, just by naming a key. It listens on loopback only.       *
 * Never serve people in this mode.                                     *
 ************************************************************************"""
-IN_MEMORY = "sse-daemon: events are kept in memory and are gone when this process ends."
+IN_MEMORY = "events are kept in memory and are gone when this process ends."
 
 
 @click.command(short_help="Run the daemon.")
@@ -68,4 +69,4 @@ def command(
 def _warn(url: str) -> None:
     click.secho(DEV, err=True, fg="yellow", bold=True)
     if url == "memory://":
-        click.echo(IN_MEMORY, err=True)
+        note(IN_MEMORY)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-
-import click
+from typing import NamedTuple
 
 from sse_daemon import config
 from sse_daemon.backend import Backend, Limits
@@ -15,11 +13,11 @@ from sse_daemon.backends import create
 from sse_daemon.config import Config
 from sse_daemon.errors import ConfigError
 
-NO_MODE = """\
-[auth] mode is not set, so the daemon would not know how to tell one client from another.
-  For a try on this machine only:  sse-daemon serve --dev
-  For clients that a proxy of yours has authenticated and whose key it sets itself:  [auth] mode = "claim"
-  (or SSE_DAEMON_AUTH_MODE=claim): every client is then believed to be whoever it says it is."""
+NO_MODE = (
+    "[auth] mode: is not set, so nothing says how a client shows who it is; "
+    '"claim" believes what each client says, which is for clients behind a proxy that sets their key itself, '
+    "and `sse-daemon serve --dev` is for a try on this machine"
+)
 
 
 class Sources(NamedTuple):
@@ -51,10 +49,3 @@ def backend_of(config: Config) -> Backend:
             max_producers=ingest.max_producers,
         ),
     )
-
-
-def refuse(error: ConfigError) -> NoReturn:
-    """Every mistake on a line of standard error; exit status 2."""
-    for mistake in error.mistakes:
-        click.echo(f"sse-daemon: {mistake}", err=True)
-    raise SystemExit(2)
