@@ -182,6 +182,6 @@ def name_of(listening: socket.socket) -> str:
 
 def peer_name(peer: Any) -> str:
     """The address of a peer as it stands in listings and logs."""
-    if isinstance(peer, tuple):
+    if isinstance(peer, tuple) and len(peer) >= 2:  # a Unix peer has no name, or an empty one
         return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
     return "unix"
