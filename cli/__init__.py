@@ -6,11 +6,12 @@ does not load a web server.
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -37,6 +38,16 @@ COMMANDS: Mapping[str, str] = {
 
 class Late(click.Group):
     """A group whose commands are modules of this package: `check-config` is the function `command` in check_config.py."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # What click itself prints, help most of all, may meet a full disk as well.
+            if error.errno != errno.ENOSPC:
+                raise
+            click.echo(f"sse-daemon: cannot write: {error.strerror}", err=True)
+            raise SystemExit(1) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -84,16 +84,20 @@ def content(data: str | None) -> str:
     """DATA as it was given; `-`: all of standard input, unchanged; none: empty."""
     if data is None:
         return ""
-    return (
-        _text(sys.stdin.buffer.read(), "standard input") if data == "-" else _text(data.encode(errors="surrogateescape"), "DATA")
-    )
+    return _text(_input().read(), "standard input") if data == "-" else _text(data.encode(errors="surrogateescape"), "DATA")
 
 
 def lines() -> Iterator[str]:
     """The lines of standard input as they come, without their ends; empty ones are left out."""
-    for number, line in enumerate(sys.stdin.buffer, 1):
+    for number, line in enumerate(_input(), 1):
         if text := _text(line.rstrip(b"\r\n"), f"line {number} of standard input"):
             yield text
+
+
+def _input() -> BinaryIO:
+    if sys.stdin is None:
+        raise Failed("standard input is closed")
+    return sys.stdin.buffer
 
 
 def _text(raw: bytes, what: str) -> str:
