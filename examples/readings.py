@@ -23,8 +23,7 @@ DEFAULT = "tcp://127.0.0.1:5556"
 EVERY = 0.4
 """Seconds between two rounds; a round is one event of each topic."""
 
-MIB = 1024 * 1024
-GIB = 1024 * MIB
+GIB = 1024**3
 
 
 class Reading(NamedTuple):
@@ -59,7 +58,7 @@ def network() -> str:
     with open("/proc/net/dev") as file:
         fields = [line.partition(":")[2].split() for line in file if ":" in line]
     received, sent = (sum(int(line[at]) for line in fields) for at in (0, 8))
-    return f"in {received / MIB:,.1f} out {sent / MIB:,.1f} MiB"
+    return f"rx {received / 1e6:.1f} tx {sent / 1e6:.1f} MB"
 
 
 READINGS = (

@@ -21,6 +21,8 @@ from sse_daemon.consumer import Message, Resync
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = [sys.executable, str(ROOT / "examples" / "demo.py")]
+EXCERPT = re.findall(r"^```\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+"""What the README shows of it."""
 SENT = {"load": {"for": "*", "count": 3}, "memory": {"for": ["alice"], "count": 2}, "disk": {"for": ["bob"], "count": 2}}
 
 Until = Callable[..., Any]
@@ -166,7 +168,7 @@ def test_a_daemon_that_does_not_start_is_quoted(tmp_path: Path) -> None:
 
 def test_in_a_terminal_the_clients_stand_side_by_side() -> None:
     leader, follower = pty.openpty()
-    with demo("--seconds", "2", terminal=follower, COLUMNS="100") as process:
+    with demo("--seconds", "2", terminal=follower, COLUMNS="160") as process:
         os.close(follower)
         output = drained(leader)
         process.wait(60)
@@ -175,6 +177,13 @@ def test_in_a_terminal_the_clients_stand_side_by_side() -> None:
     assert re.search(r"alice: \d+ events .*bob: \d+ events", output)
     assert re.search(r"│ [0-9a-f]{12}-\d+ load .*││ [0-9a-f]{12}-\d+ load .*│", output)
     assert "ok: alice" in output.splitlines()[-1]
+    assert shapes(EXCERPT) <= shapes(output), "the README shows something else"
+
+
+def shapes(output: str) -> set[str]:
+    """What the lines look like, without what differs each time: ids, numbers, and how much room they take."""
+    lines = re.sub(r"[0-9a-f]{12}-\d+", "ID", output).splitlines()
+    return {re.sub(r"[\d.,]+", "N", re.sub(r"[\s─]+", " ", line)).strip() for line in lines}
 
 
 def drained(terminal: int) -> str:
