@@ -1,8 +1,8 @@
 """A log in an SQLite file, for one daemon; imported as sse_daemon.backends.sqlite, never under the bare name.
 
 It survives kill -9 and power loss: an append returns after its transaction is on the disk. Files beside this one:
-sqlite_file.py (whose file it is, faults), sqlite_log.py (the writing thread), sqlite_reads.py (the reading thread),
-sqlite_rows.py (events as rows).
+sqlite_file.py (whose file it is, faults), sqlite_log.py (the writing thread) with sqlite_changes.py (the tables) and
+sqlite_retention.py (what is given up), sqlite_reads.py (the reading thread), sqlite_rows.py (events as rows).
 """
 
 from __future__ import annotations

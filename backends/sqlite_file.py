@@ -122,6 +122,9 @@ def check_sound(connection: sqlite3.Connection, path: Path) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise BackendUnusable(f"{path} is damaged ({verdict}); {REMEDY}")
+    (rows,) = connection.execute("SELECT count(*) FROM log").fetchone()
+    if rows != 1:
+        raise BackendUnusable(f"{path} is damaged (its head is gone); {REMEDY}")
 
 
 def fault_of(error: sqlite3.Error | OSError, path: Path) -> BackendError:

@@ -6,24 +6,21 @@ while the transaction before it was on its way to the disk.
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ujson
 
 from sse_daemon.backend import Limits, Opened, Stored
-from sse_daemon.backends.ledger import Ledger, Plan, Slot, runs_of, slot_cost, slots_of
+from sse_daemon.backends.ledger import Ledger
 from sse_daemon.backends.producers import Run
+from sse_daemon.backends.sqlite_changes import Changes, topic_of
 from sse_daemon.backends.sqlite_file import REMEDY, check_sound, connect_writer, fault_of
-from sse_daemon.backends.sqlite_rows import body_of, channel_key, channels_of, cost_of
+from sse_daemon.backends.sqlite_retention import Growth, Retention, State
 from sse_daemon.errors import BackendError, BackendUnavailable, BackendUnusable, Refusal
-from sse_daemon.event import Draft, Event, Group, Item, Logged, Record, Topic
-
-PIECE = 256
-"""Rows that one transaction takes out of the log at least, if there is so much to take; about 2 ms of its time."""
+from sse_daemon.event import Logged, Record
 
 
 class Commit(NamedTuple):
@@ -51,8 +48,7 @@ class Log:
         self._outbox: list[Logged] = []
         # A transaction of which it is not known whether it is in the file: the commit failed, and so did opening the file again.
         self._doubt: Commit | None = None
-        # Not before these times is there anything too old.
-        self._oldest_event = self._oldest_number = 0.0
+        self._retention = Retention(limits)
 
     def open(self) -> Opened:
         """Opens or creates the file. Raises BackendUnusable, sqlite3.Error, OSError."""
@@ -168,14 +164,14 @@ class Log:
         ledger = self._ledger = Ledger(self._limits, self._state.head)
         snapshots = "SELECT channel, topic, type, cost, expires FROM snapshots"
         for channel, topic, type, cost, expires in connection.execute(snapshots):
-            ledger.slots.set((channel, _topic_of(topic), type), cost, expires)
+            ledger.slots.set((channel, topic_of(topic), type), cost, expires)
         for name, floor, last in connection.execute("SELECT name, floor, last FROM senders ORDER BY last"):
             ledger.producers.restore(name, floor, last)
         numbers = "SELECT sender, first, last, position, stored FROM numbers ORDER BY position"
         for sender, first, last, position, stored in connection.execute(numbers):
             ledger.producers.add(sender, Run(first, last, position), stored)
         ledger.producers.expire(now)
-        self._oldest_event = self._oldest_number = -math.inf
+        self._retention = Retention(self._limits)
         self._stale = False
 
     # One transaction
@@ -185,14 +181,13 @@ class Log:
         self._ledger.producers.expire(now)
         changes = Changes()
         answers = [[self._decide(record, now, changes) for record in records] for records in appends]
-        self._oldest_event = min(self._oldest_event, now)
-        self._oldest_number = min(self._oldest_number, now)
         changes.write(connection, now)
-        piece = max(PIECE, 2 * len(changes.fresh))
+        self._retention.stored(now)
         before = self._state
-        self._state = before._replace(head=self._ledger.head, bytes=before.bytes + changes.bytes)
-        more = self._drop_events(connection, now, piece)
-        more |= self._drop_numbers(connection, now, piece)
+        growth = Growth(len(changes.fresh), changes.bytes)
+        grown = before._replace(head=self._ledger.head, bytes=before.bytes + changes.bytes)
+        self._state, more = self._retention.drop_events(connection, grown, now, growth)
+        more |= self._retention.drop_numbers(connection, self._ledger.producers, now, growth)
         if probe or self._state != before:
             values = (*self._state[1:], now)
             connection.execute("UPDATE log SET head = ?, floor = ?, bytes = ?, checked = ?", values)
@@ -211,142 +206,3 @@ class Log:
         changes.forgotten += self._ledger.apply(plan, now)
         changes.take(plan)
         return plan.answer
-
-    def _drop_events(self, connection: sqlite3.Connection, now: float, piece: int) -> bool:
-        """Drops at most `piece` of the oldest events that are too many or too old; returns whether there are more."""
-        age = self._limits.retention_age
-        if self._state.bytes <= self._limits.retention_bytes and self._oldest_event + age >= now:
-            return False
-        going: list[tuple[Any, ...]] = []
-        size, more = self._state.bytes, False
-        self._oldest_event = math.inf
-        for row in connection.execute("SELECT position, stored, cost, head FROM events ORDER BY position LIMIT ?", (piece + 1,)):
-            more = size > self._limits.retention_bytes or row[1] + age < now
-            if not more or len(going) == piece:
-                self._oldest_event = row[1]
-                break
-            going.append(row)
-            size -= row[2]
-        else:
-            more = False
-        if going:
-            places = [(channel_key(name), row[0]) for row in going for name in channels_of(row[3])]
-            connection.executemany("DELETE FROM places WHERE channel = ? AND position = ?", places)
-            connection.execute("DELETE FROM events WHERE position <= ?", (going[-1][0],))
-            self._state = self._state._replace(floor=going[-1][0], bytes=size)
-        return more
-
-    def _drop_numbers(self, connection: sqlite3.Connection, now: float, piece: int) -> bool:
-        """Drops at most `piece` of the runs that are older than the window; their senders' floors rise with it."""
-        window = self._limits.dedupe_window
-        if self._oldest_number + window >= now:
-            return False
-        going: list[tuple[Any, ...]] = []
-        more = False
-        self._oldest_number = math.inf
-        rows = connection.execute("SELECT sender, last, stored, position FROM numbers ORDER BY position LIMIT ?", (piece + 1,))
-        for row in rows:
-            more = row[2] + window < now
-            if not more or len(going) == piece:
-                self._oldest_number = row[2]
-                break
-            going.append(row)
-        else:
-            more = False
-        if going:
-            raised = [row[:3] for row in going if self._ledger.producers.knows(row[0])]
-            connection.executemany(
-                "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
-                "floor = max(floor, excluded.floor), last = max(last, excluded.last)",
-                raised,
-            )
-            connection.execute("DELETE FROM numbers WHERE position <= ?", (going[-1][3],))
-        return more
-
-
-class State(NamedTuple):
-    """The one row of the table `log`. floor: the last position whose event is not kept; bytes: what the events cost."""
-
-    incarnation: str
-    head: int
-    floor: int
-    bytes: int
-
-
-class Changes:
-    """What one transaction does to the tables, gathered so that each table is visited once; of a slot, group or topic the last."""
-
-    def __init__(self) -> None:
-        self.fresh: list[tuple[int, Item]] = []
-        self.batch: list[Logged] = []
-        self.forgotten: list[str] = []
-        self.snapshots: dict[Slot, tuple[Any, ...] | None] = {}
-        self.bytes = 0
-        self._events: list[tuple[Any, ...]] = []
-        self._places: list[tuple[int, int]] = []
-        self._groups: dict[str, str | None] = {}
-        self._topics: dict[str, bool] = {}
-
-    def take(self, plan: Plan) -> None:
-        """Adds the new items of a record."""
-        self.fresh += plan.fresh
-        for position, item in plan.fresh:
-            if isinstance(item, Draft):
-                self.batch.append(Event.of(position, item))
-                self._take_draft(position, item)
-                continue
-            self.batch.append(item)
-            if isinstance(item, Group):
-                self._groups[item.name] = ujson.dumps(item.members) if item.members else None
-            elif isinstance(item, Topic):
-                self._topics[item.name] = item.known
-
-    def write(self, connection: sqlite3.Connection, now: float) -> None:
-        """Makes the changes, as of `now`."""
-        events = [(position, now, *rest) for position, *rest in self._events]
-        numbers = [(run.position, sender, run.first, run.last, now) for sender, run in runs_of(self.fresh)]
-        # Their numbers go with time, as everybody's do.
-        _run(connection, "DELETE FROM senders WHERE name = ?", [(name,) for name in self.forgotten])
-        _run(connection, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", events)
-        _run(connection, "INSERT INTO places VALUES (?, ?)", self._places)
-        _run(connection, "INSERT INTO numbers VALUES (?, ?, ?, ?, ?)", numbers)
-        _replace(connection, "snapshots", ("channel", "topic", "type"), {_key(k): v for k, v in self.snapshots.items()})
-        _replace(connection, "groups", ("name",), {(k,): None if v is None else (v,) for k, v in self._groups.items()})
-        _replace(connection, "topics", ("name",), {(k,): () if known else None for k, known in self._topics.items()})
-
-    def _take_draft(self, position: int, draft: Draft) -> None:
-        body = body_of(position, draft)
-        cost = cost_of(body, len(draft.channels))
-        self.bytes += cost
-        self._events.append((position, cost, *body))
-        self._places += [(channel_key(name), position) for name in draft.channels]
-        if draft.retain:
-            for slot in slots_of(draft):
-                size = slot_cost(slot, draft)
-                self.snapshots[slot] = (size, draft.expires, position, *body) if size else None
-
-
-def _replace(
-    connection: sqlite3.Connection, table: str, key: tuple[str, ...], rows: dict[tuple[str, ...], tuple[Any, ...] | None]
-) -> None:
-    """Puts the rows under their keys; None: the key is removed."""
-    gone = [name for name, row in rows.items() if row is None]
-    put = [(*name, *row) for name, row in rows.items() if row is not None]
-    _run(connection, f"DELETE FROM {table} WHERE {' AND '.join(f'{column} = ?' for column in key)}", gone)
-    if put:
-        _run(connection, f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(put[0]))})", put)
-
-
-def _run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        connection.executemany(statement, rows)
-
-
-def _key(slot: Slot) -> tuple[str, str, str]:
-    """A slot as the table has it. NULL is not equal to itself, so no topic is the empty text and a topic follows a colon."""
-    channel, topic, type = slot
-    return channel, "" if topic is None else f":{topic}", type
-
-
-def _topic_of(column: str) -> str | None:
-    return column[1:] if column else None
