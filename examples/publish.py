@@ -1,6 +1,6 @@
 """Publishes one event for one participant, and returns once the daemon has stored it.
 
-    python examples/publish.py alice "dinner is ready"
+    python examples/publish.py alice "dinner is ready" [ADDRESS]
 
 Prints the id that it got there, with which a page rendered now can connect.
 """
@@ -12,8 +12,8 @@ import sys
 from sse_daemon.producer import AckedProducer
 
 
-def main(participant: str, text: str) -> None:
-    with AckedProducer("tcp://127.0.0.1:5557", name="example") as producer:
+def main(participant: str, text: str, address: str = "tcp://127.0.0.1:5557") -> None:
+    with AckedProducer(address, name="example") as producer:
         print(producer.publish(text, to=[participant], type="note"))
 
 

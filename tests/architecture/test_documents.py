@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 
+from sse_daemon.cli import COMMANDS
 from sse_daemon.config_tables import TABLES
 from sse_daemon.stream import TRANSITIONS
 from tests.architecture.source import ROOT, modules
@@ -59,3 +60,11 @@ def test_decisions_are_numbered_and_say_what_they_cost() -> None:
         assert text.startswith(f"# {number}. "), path.name
         assert all(word in text for word in ("**Question.**", "**Choice.**", "**Price.**")), path.name
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_commands_that_documents_name_exist() -> None:
+    named = set()
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
+        named |= set(re.findall(r"(?:`|^\$ |bin/|^)sse-daemon ([a-z-]+)", path.read_text(), re.MULTILINE))
+    assert named <= set(COMMANDS)
+    assert {"serve", "clients", "inject", "check-config"} <= named
