@@ -51,7 +51,9 @@ class Admin:
             connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
             _check(response)
-            answer: dict[str, Any] = json.loads(response.read())
+            answer = json.loads(response.read())
+            if not isinstance(answer, dict):
+                raise ValueError("the daemon's answers are objects")
             return answer
 
     @contextmanager
@@ -109,4 +111,6 @@ def _check(response: http.client.HTTPResponse) -> None:
     """Raises Failed with the daemon's own words if it refused."""
     if response.status != 200:
         answer = json.loads(response.read())
-        raise Failed(f"the daemon refuses: {answer['detail']}")
+        if not isinstance(answer, dict):
+            raise ValueError("the daemon's own errors are objects")
+        raise Failed(f"the daemon refuses: {answer.get('detail', response.reason)}")

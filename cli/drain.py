@@ -17,9 +17,9 @@ LONGEST = 86_400.0
 @json_option
 @admin_option
 def command(admin: Admin, over: float, as_json: bool) -> None:
-    """Send clients away over a stated time, and every new one at once, each with `bye`.
+    """Send clients away over a stated time.
 
-    Returns when all have been told. The daemon itself runs on, and takes clients again when it is restarted; producers notice
+    Each is told `bye`, and who comes from now on is told so at once. Returns when all have been told. The daemon itself runs on, and takes clients again when it is restarted; producers notice
     nothing. Once begun it goes on when this command is interrupted.
     """
     if over > LONGEST:

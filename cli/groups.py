@@ -21,7 +21,10 @@ TOPICS = (Column("DECLARED TOPIC", "name", plain, wraps=True),)
 @json_option
 @admin_option
 def command(admin: Admin, as_json: bool) -> None:
-    """List groups and declared topics, as they are in force on this daemon."""
+    """List groups and declared topics.
+
+    They are those in force on this daemon: what its producers set and declared, and the log holds.
+    """
     answer = admin.get("/groups")
     if as_json:
         document(answer)

@@ -24,7 +24,11 @@ COLUMNS = (
 @json_option
 @admin_option
 def command(admin: Admin, as_json: bool) -> None:
-    """List retained snapshots: what a client gets first that comes without a cursor. An expired one is not listed."""
+    """List retained snapshots.
+
+    They are what a client gets first that comes without a cursor: for each slot (recipient, topic, type) the latest event that
+    was to be kept. An expired one is not listed.
+    """
     answer = admin.get("/retained")
     if as_json:
         document(answer)

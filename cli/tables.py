@@ -101,7 +101,8 @@ def _fitted(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
         )
     for row in cells:
         drawn.add_row(*map(Text, row))  # as Text: what others wrote is no markup of ours
-    console = Console(highlight=False)
+    width, height = shutil.get_terminal_size()
+    console = Console(width=width, height=height, highlight=False)  # a dumb terminal has a width, too
     with console.capture() as captured:
         console.print(drawn)
     say(captured.get().rstrip("\n"))
