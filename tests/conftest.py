@@ -44,7 +44,8 @@ T = TypeVar("T")
 def io_loop(expect_log: LogWatch) -> Iterator[IOLoop]:
     """A fresh loop, the current one of the test; closed afterwards with nothing left on it."""
     # It asks for expect_log so that the log is judged after this: what is found here may be logged.
-    loop = IOLoop()
+    # Not made current: that would ask asyncio for a loop of its own, which nobody closes.
+    loop = IOLoop(make_current=False)
     try:
         yield loop
     finally:
