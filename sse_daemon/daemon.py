@@ -121,7 +121,7 @@ class Daemon:
             time.time,
             lambda: self._ingest.room(),
         )
-        self._ingest = Ingest(self._appender, self._census, self._hub.incarnation, self._loop, time.time)
+        self._ingest = Ingest(self._appender, self._census, self._hub.incarnation, self._hub.end, self._loop, time.time)
         self._exit.callback(self._ingest.close)
         self._ingest.bind(self.config.ingest.pubsub, self.config.ingest.acked)
 
@@ -141,13 +141,13 @@ class Daemon:
         )
         self._http = web.server(self._site)
         self._servers.append(self._http)
-        send_buffer = self.config.streams.send_buffer
+        send_buffer, stall_timeout = self.config.streams.send_buffer, self.config.streams.stall_timeout
         for listening in self._inherited:
             listening.setblocking(False)
-            tune(listening, send_buffer)
+            tune(listening, send_buffer, stall_timeout)
             self._listeners.append(self._listener(listening, self._http))
         for address in () if self._inherited else self.config.http.listen:
-            listening, lock = listen(address, send_buffer)
+            listening, lock = listen(address, send_buffer, stall_timeout)
             self._keep_lock(lock, Path(address.removeprefix("unix:")))
             self._listeners.append(self._listener(listening, self._http))
 
@@ -306,6 +306,9 @@ class Daemon:
         self._liveness.timing = _timing(self.config)
         self._appender.bounds = _bounds(self.config)
         self._http.request_callback = web.application(self._site)
+        for listener in self._listeners:
+            if listener.socket.fileno() >= 0:  # for those who are accepted from now on
+                tune(listener.socket, self.config.streams.send_buffer, self.config.streams.stall_timeout)
 
     def _stop(self) -> None:
         """SIGTERM: drains and ends; while it starts, or a second time, it ends at once."""

@@ -21,8 +21,9 @@ ACCEPTS_A_TURN = 16
 BACKLOG = 4096
 PAUSE = 0.5
 """Seconds without accepting after the process has run out of files: what waits stays in the kernel's queue."""
-USER_TIMEOUT_MS = 20_000
-"""After this long without an acknowledgement for sent data the kernel gives the peer up; keepalive alone does not cover it."""
+USER_TIMEOUT_AFTER = 10.0
+"""Seconds beyond the stall timeout after which the kernel gives up a peer that acknowledges nothing; keepalive alone does not
+cover sent data. Not before it: Linux counts a closed receive window too, and whoever merely does not read is the hub's to judge."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PASSING = {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN}
@@ -79,12 +80,12 @@ class Listener:
         self._pause = self._loop.call_later(PAUSE, self.start)
 
 
-def listen(address: str, send_buffer: int) -> tuple[socket.socket, TextIO | None]:
+def listen(address: str, send_buffer: int, stall_timeout: float) -> tuple[socket.socket, TextIO | None]:
     """A listening socket for `address`, "host:port" or "unix:/path", and the lock that keeps a path ours. Raises AddressError."""
     try:
         if address.startswith("unix:"):
             return listen_unix(Path(address.removeprefix("unix:")), 0o660)
-        return _listen_tcp(address, send_buffer), None
+        return _listen_tcp(address, send_buffer, stall_timeout), None
     except OSError as error:
         reason = "it is in use by another process" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
         raise AddressError(address, reason) from None
@@ -115,7 +116,9 @@ def _remove_dead(path: Path) -> None:
     if not stat.S_ISSOCK(path.stat().st_mode):
         raise AddressError(f"unix:{path}", "there is a file that is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(str(path)) == 0:
+        probe.setblocking(False)
+        # Dead is only what the kernel calls so: a listener with a full queue, or one that is not ours to talk to, is alive.
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
             raise AddressError(f"unix:{path}", "another process listens there")
     path.unlink()
 
@@ -135,7 +138,7 @@ def _bind_unix(path: Path, mode: int) -> socket.socket:
     return listening
 
 
-def _listen_tcp(address: str, send_buffer: int) -> socket.socket:
+def _listen_tcp(address: str, send_buffer: int, stall_timeout: float) -> socket.socket:
     host, _, port = address.rpartition(":")
     family, kind, proto, _, where = socket.getaddrinfo(
         host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -143,7 +146,7 @@ def _listen_tcp(address: str, send_buffer: int) -> socket.socket:
     listening = socket.socket(family, kind, proto)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tune(listening, send_buffer)
+        tune(listening, send_buffer, stall_timeout)
         listening.bind(where)
         listening.listen(BACKLOG)
     except OSError:
@@ -153,7 +156,7 @@ def _listen_tcp(address: str, send_buffer: int) -> socket.socket:
     return listening
 
 
-def tune(listening: socket.socket, send_buffer: int) -> None:
+def tune(listening: socket.socket, send_buffer: int, stall_timeout: float) -> None:
     """Sets on a listening TCP socket what Linux hands down to the sockets accepted from it: no system call a connection.
 
     TCP_NODELAY: without it p99 was 49 ms instead of 15. The send buffer: the kernel would hide up to 3.9 MB a slow client.
@@ -167,7 +170,7 @@ def tune(listening: socket.socket, send_buffer: int) -> None:
         (socket.TCP_KEEPIDLE, 30),
         (socket.TCP_KEEPINTVL, 10),
         (socket.TCP_KEEPCNT, 3),
-        (socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+        (socket.TCP_USER_TIMEOUT, min(round(1000 * (stall_timeout + USER_TIMEOUT_AFTER)), 2**31 - 1)),
     ):
         listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
