@@ -40,7 +40,7 @@ Answer = Callable[[Outcome], None]
 
 
 class Ingest:
-    """Binds, reads, hands over, answers.
+    """Binds, reads, hands over, answers. head: the log's last position, what is stored from here on is beyond it.
 
     Nothing is read before `start`, and from then on at once: a bound SUB that is not polled loses first messages.
     """
@@ -50,6 +50,7 @@ class Ingest:
         appender: Appender,
         census: Census,
         incarnation: str,
+        head: int,
         loop: asyncio.AbstractEventLoop,
         wall: Callable[[], float],
     ) -> None:
@@ -59,6 +60,7 @@ class Ingest:
         self._appender = appender
         self._census = census
         self._incarnation = incarnation
+        self._newest = head
         self._loop = loop
         self._wall = wall
         self._context = zmq.Context()
@@ -146,12 +148,17 @@ class Ingest:
 
     def _settle(self, parsed: Sequence[Parsed], outcome: Outcome, answer: Answer, acked: bool) -> None:
         if isinstance(outcome, Stored):
-            now = self._wall()
-            for item in parsed:
-                self._census.stored(item.sender, item.n, outcome.repeated, now)
+            self._count(parsed, outcome)
         else:
             self._refused(outcome, parsed, acked)
         answer(outcome)
+
+    def _count(self, parsed: Sequence[Parsed], outcome: Stored) -> None:
+        """Counts each item by itself: of a batch some may be repeats, which were stored further back than anything new."""
+        now = self._wall()
+        for item, position in zip(parsed, outcome.positions, strict=True):
+            self._census.stored(item.sender, item.n, outcome.repeated or position <= self._newest, now)
+        self._newest = max(self._newest, *outcome.positions)
 
     def _refused(self, refusal: Refusal, parsed: Sequence[Parsed], acked: bool) -> None:
         self._census.refused[refusal.code] += 1
