@@ -10,9 +10,10 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import ujson
+from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler
@@ -137,10 +138,15 @@ class Base(RequestHandler):
         """Answers with the refusal and ends the connection: what follows on it was meant for another answer."""
         self.set_status(refused.status)
         self.set_header("Content-Type", "application/json")
-        self.set_header("Connection", "close")
         if retry_after is not None:
             self.set_header("Retry-After", str(retry_after))
-        self.finish(sse.dumps({"error": refused.code, "detail": refused.detail}))
+        self.finish_and_close(sse.dumps({"error": refused.code, "detail": refused.detail}))
+
+    def finish_and_close(self, body: bytes) -> None:
+        """Sends the answer and ends the connection. Tornado looks at the request's Connection header only, not at the answer's."""
+        self.set_header("Connection", "close")
+        connection = cast(HTTP1Connection, self.request.connection)
+        self.finish(body).add_done_callback(lambda _: connection.close())
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self.refuse(RequestRefused(status_code, *_ERRORS.get(status_code, ("error", "the request cannot be answered"))))
@@ -412,8 +418,7 @@ class Events(Base):
             return
         for name, value in self._stream_headers():
             self.set_header(name, value)
-        self.set_header("Connection", "close")
-        self.finish(sse.bye(reason, retry))
+        self.finish_and_close(sse.bye(reason, retry))
 
     async def _open(self, asked: Asked, places: Mapping[str, str]) -> None:
         profile = asked.profile
