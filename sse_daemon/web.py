@@ -151,6 +151,9 @@ class Base(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self.refuse(RequestRefused(status_code, *_ERRORS.get(status_code, ("error", "the request cannot be answered"))))
 
+    def compute_etag(self) -> None:
+        """No answer has a tag: none of them is ever asked for again to see whether it changed, and a 304 would be no JSON."""
+
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         if not isinstance(value, HTTPError):
             _log.error("request failed", exc_info=value)
