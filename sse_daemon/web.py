@@ -40,6 +40,7 @@ from sse_daemon.subscription import Filter, alternatives, narrowed
 MAX_REQUEST_BODY = 64 * 1024
 READ_BUFFER = 128 * 1024
 """Bytes of a request that Tornado may hold; a response is never in an IOStream for longer than one write."""
+METHODS = "GET, HEAD, OPTIONS"
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logger("web")
@@ -127,9 +128,9 @@ class Base(RequestHandler):
     def options(self, **_: str) -> None:
         """A preflight, or a plain question what is allowed."""
         self.set_status(204)
-        self.set_header("Allow", "GET, HEAD, OPTIONS")
+        self.set_header("Allow", METHODS)
         if "Access-Control-Allow-Origin" in self._headers:
-            self.set_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+            self.set_header("Access-Control-Allow-Methods", METHODS)
             allowed = ("Last-Event-ID", "Cache-Control", "Authorization", *self.route_headers)
             self.set_header("Access-Control-Allow-Headers", ", ".join(allowed))
             self.set_header("Access-Control-Max-Age", "600")
@@ -149,6 +150,8 @@ class Base(RequestHandler):
         self.finish(body).add_done_callback(lambda _: connection.close())
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if status_code == 405:  # RFC 9110, 15.5.6: it says what is allowed
+            self.set_header("Allow", METHODS)
         self.refuse(RequestRefused(status_code, *_ERRORS.get(status_code, ("error", "the request cannot be answered"))))
 
     def compute_etag(self) -> None:
