@@ -363,9 +363,12 @@ class Events(Base):
         if not any(event.topic == topic for event in snapshots.events):
             raise RequestRefused(404, "unknown_topic", "there is no such topic")
 
+    def _accepts(self, type: str) -> bool:
+        # Types are compared without regard to case (RFC 9110, 8.3.1).
+        return any(type in value.lower() for value in self.request.headers.get_list("Accept"))
+
     def _wants_json(self) -> bool:
-        accept = ",".join(self.request.headers.get_list("Accept")).lower()
-        return "application/json" in accept and "text/event-stream" not in accept
+        return self._accepts("application/json") and not self._accepts("text/event-stream")
 
     # Answering it.
 
@@ -415,8 +418,8 @@ class Events(Base):
 
     def _turn_away(self, reason: str, participant: str | None) -> None:
         """A browser's EventSource gives up at any status but 200: it gets an empty stream that sends it away for a while."""
-        accepts = any("text/event-stream" in value for value in self.request.headers.get_list("Accept"))
-        retry = self.site.door.turn_away(self.request.remote_ip or "", participant) if accepts else None
+        browser = self._accepts("text/event-stream")
+        retry = self.site.door.turn_away(self.request.remote_ip or "", participant) if browser else None
         self._note("stream turned away", reason=reason)
         if retry is None:
             refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
