@@ -38,7 +38,7 @@ class Parser:
         self.comments: list[str] = []
         self.ignored: list[str] = []
         self._lines = _Lines()
-        self._data = ""
+        self._data: list[str] = []  # each with the LF that is appended to it
         self._type = ""
         self._id = last_event_id
 
@@ -68,7 +68,7 @@ class Parser:
         if field == "event":
             self._type = value
         elif field == "data":
-            self._data += value + "\n"
+            self._data.append(value + "\n")
         elif field == "id" and "\0" not in value:  # "If the field value does not contain U+0000 NULL ... Otherwise, ignore"
             self._id = value
         elif field == "retry" and _DIGITS.fullmatch(value):  # "consists of only ASCII digits", read in base ten
@@ -79,8 +79,8 @@ class Parser:
     def _dispatch(self) -> Message | None:
         # The id takes effect even in a block without data, and its buffer is never reset.
         self.last_event_id = self._id
-        data, type = self._data, self._type
-        self._data = self._type = ""
+        data, type = "".join(self._data), self._type
+        self._data, self._type = [], ""
         if data == "":  # "If the data buffer is an empty string, set [both] to the empty string and return."
             return None
         # "If the data buffer's last character is a U+000A LINE FEED, then remove the last character": one of them.
