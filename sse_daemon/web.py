@@ -9,6 +9,7 @@ import math
 import re
 import secrets
 import socket
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -42,6 +43,8 @@ READ_BUFFER = 128 * 1024
 """Bytes of a request that Tornado may hold; a response is never in an IOStream for longer than one write."""
 METHODS = "GET, HEAD, OPTIONS"
 
+_NEVER_IN_A_TOPIC = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""The categories of characters that the envelope refuses in a topic: no producer can have published to one with them."""
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logger("web")
 
@@ -256,7 +259,7 @@ class Events(Base):
         if self.route.topic is None:
             return None
         topic = _PLACE.sub(lambda match: places[match[1]], self.route.topic)
-        if len(topic) > MAX_NAME or not topic.isprintable():
+        if len(topic) > MAX_NAME or any(unicodedata.category(char) in _NEVER_IN_A_TOPIC for char in topic):
             raise RequestRefused(404, "unknown_topic", "there is no such topic")
         return topic
 
