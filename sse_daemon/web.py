@@ -324,7 +324,7 @@ class Events(Base):
     def _filter(self, within: str | None) -> Filter:
         types: tuple[str, ...] = ()
         topics: tuple[str, ...] = ()
-        attrs: dict[str, tuple[str, ...]] = {}
+        attrs: set[tuple[str, tuple[str, ...]]] = set()
         for name, field in self._filter_parameters():
             values = alternatives(",".join(self.get_query_arguments(name, strip=False)))
             if len(values) > self.site.config().streams.max_filters:
@@ -334,8 +334,9 @@ class Events(Base):
             elif field == "topic":
                 topics = values
             elif values:
-                attrs[field.removeprefix("attrs.")] = values
-        return Filter(types, topics, tuple(sorted(attrs.items())), within)
+                # Not by name: a route's own parameter and attr.NAME may narrow the same attribute, and then both hold.
+                attrs.add((field.removeprefix("attrs."), values))
+        return Filter(types, topics, tuple(sorted(attrs)), within)
 
     def _filter_parameters(self) -> Sequence[tuple[str, str]]:
         """The filter parameters that this request may use, each with the field it narrows."""
