@@ -24,6 +24,7 @@ from sse_daemon.auth import Asking, Authenticator, Grant
 from sse_daemon.backend import Backend
 from sse_daemon.catchup import CatchUp, preamble, resync_blocks
 from sse_daemon.config import Config
+from sse_daemon.config_route import EVENTS
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
 from sse_daemon.envelope import MAX_NAME
@@ -340,11 +341,14 @@ class Events(Base):
 
     def _filter_parameters(self) -> Sequence[tuple[str, str]]:
         """The filter parameters that this request may use, each with the field it narrows."""
-        named = list(self.route.filters.items())
+        named = dict(self.route.filters)
+        for name, field in EVENTS.filters.items():
+            if name not in named and name != self.route.query and field not in named.values():
+                named[name] = field
         free = [name for name in self.request.query_arguments if name.startswith("attr.")]
         if len(free) > self.site.config().streams.max_filters:
             raise RequestRefused(400, "too_many_filters", "a request has fewer filters than that")
-        return named + [(name, "attrs." + name.removeprefix("attr.")) for name in free]
+        return [*named.items()] + [(name, "attrs." + name.removeprefix("attr.")) for name in free]
 
     def _heartbeat_is_event(self) -> bool:
         asked = self.get_query_arguments("heartbeat")
