@@ -278,11 +278,9 @@ def test_headers_of_a_stream(get: Get, method: str, version: str) -> None:
 
 
 def test_head_has_no_stream(get: Get, daemon: RunningDaemon) -> None:
-    before = admin(daemon.admin, "GET", "/stats")
     response = get("/events", ("X-Public-Key", "header-reader"), ("Connection", "close"), method="HEAD")
     assert response.client.to_end() == b""
     assert admin(daemon.admin, "GET", "/clients?participant=header-reader")["clients"] == []
-    assert before is not None
     unknown = get("/events", ("Connection", "close"), method="HEAD")
     assert (unknown.status, unknown.client.to_end()) == (401, b"")
 
@@ -293,6 +291,7 @@ def test_no_answer_has_a_tag_that_would_make_it_conditional(get: Get) -> None:
         assert response.status == 200
         assert response.header("Etag") is None
     assert get("/events", ALICE, method="HEAD").header("Etag") is None
+    assert get("/events", ALICE, ("Accept", "application/json"), ("If-None-Match", "*")).json()["events"] == []
 
 
 def test_headers_of_a_stream_come_at_once(get: Get, publisher: Publisher) -> None:
@@ -353,6 +352,40 @@ def test_nothing_of_the_input_is_echoed_into_headers(get: Get, target: str) -> N
 )
 def test_parameters_that_cannot_be(get: Get, parameters: str, code: str) -> None:
     assert refusal(get(f"/events?public_key=a&{parameters}")) == (400, code)
+
+
+KEY = b"Host: x\r\nX-Public-Key: a\r\n"
+MALFORMED = {
+    "no line": b"\0\1\2\r\n\r\n",
+    "no version": b"GET /events\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no host": b"GET /events HTTP/1.1\r\nX-Public-Key: a\r\n\r\n",
+    "too many parameters": b"GET /events?" + b"a=1&" * 1500 + b" HTTP/1.1\r\n" + KEY + b"\r\n",
+    "two lengths": b"GET /events HTTP/1.1\r\n" + KEY + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+    "a large body": b"GET /events HTTP/1.1\r\n" + KEY + b"Content-Length: 300000\r\n\r\n",
+    "a form that is none": b"POST /events HTTP/1.1\r\n" + KEY + b"Content-Type: multipart/form-data\r\nContent-Length: 3\r\n\r\nabc",
+    "a filter that is not UTF-8": b"GET /events?types=%FF HTTP/1.1\r\n" + KEY + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_requests(daemon: RunningDaemon, kind: str) -> None:
+    """400 and the end, and no traceback: the daemon's log is looked at when it stops."""
+    with Client(daemon.http_port) as client:
+        client.socket.sendall(MALFORMED[kind])
+        assert re.match(rb"HTTP/1.1 400 ", client.to_end())
+
+
+def test_a_request_whose_header_is_too_large_is_cut(daemon: RunningDaemon) -> None:
+    with Client(daemon.http_port) as client:
+        client.socket.sendall(b"GET /events HTTP/1.1\r\n" + KEY + b"A: " + b"x" * 16384)
+        assert client.to_end() == b""
+
+
+def test_a_body_that_comes_with_the_question_is_read_and_ignored(daemon: RunningDaemon) -> None:
+    with Client(daemon.http_port) as client:
+        client.socket.sendall(b"GET /events HTTP/1.1\r\n" + KEY + b"Content-Length: 3\r\n\r\nabc")
+        assert participant(Response(client)) == "a"
 
 
 # Beyond the request -----------------------------------------------------------------------------------------------------------
