@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from sse_daemon.backend import Backend
 from sse_daemon.backends import conformance_append, conformance_life, conformance_read
-from sse_daemon.backends.harness import CHECKS, Check, Clock, Follower, Harness, Make, PromiseBroken, draft
+from sse_daemon.backends.conformance_harness import CHECKS, Check, Clock, Follower, Harness, Make, PromiseBroken, draft
 
 __all__ = ["CHECKS", "Check", "Clock", "Follower", "Harness", "Make", "PromiseBroken", "checks_of", "draft", "run"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from sse_daemon.backend import Limits, Stored
-from sse_daemon.backends.harness import Harness, check, draft, expect, numbered
+from sse_daemon.backends.conformance_harness import Harness, check, draft, expect, numbered
 from sse_daemon.errors import Refusal
-from sse_daemon.event import Draft, Event, Group, Topic
+from sse_daemon.event import Draft, Event, Group, Repeat, Topic
 
 ALL_BYTES = bytes(range(256))
 
@@ -107,6 +107,19 @@ async def groups_and_topics_have_numbers_too(harness: Harness) -> None:
     log = await harness.open()
     record = (Group("g", ("p",), "s", 1), Topic("t", True, "s", 2))
     expect(await log.append(record, record) == [Stored((1, 2), False), Stored((1, 2), True)], "they are stored once")
+
+
+@check()
+async def a_repeat_may_be_of_what_could_not_be_stored_again(harness: Harness) -> None:
+    """A Repeat is answered like the item whose number it has; where there is none the record is refused as it says."""
+    log = await harness.open()
+    await log.store((draft(n=1), draft(n=2)))
+    late = Repeat("sender", 2, "unknown_group", "it is gone")
+    expect(await log.append((late,)) == [Stored((2,), True)], "a stored number has its position")
+    expect(await log.store((draft(n=3), late)) == [3, 2], "also beside news")
+    (refusal,) = await log.append((draft(n=4), late._replace(n=5)))
+    expect(isinstance(refusal, Refusal) and (refusal.code, refusal.index) == ("unknown_group", 1), "the rest is refused")
+    expect(log.last == 3, "and nothing of it is stored")
 
 
 @check(clock=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from sse_daemon.backend import Backend, Limits
-from sse_daemon.backends.harness import Harness, check, draft, expect, numbered
+from sse_daemon.backends.conformance_harness import Harness, check, draft, expect, numbered
 from sse_daemon.errors import BackendUnavailable
 from sse_daemon.event import Group, Topic
 

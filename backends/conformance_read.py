@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from sse_daemon.backend import PAGE_BYTES, Limits
-from sse_daemon.backends.harness import Follower, Harness, check, draft, expect
+from sse_daemon.backends.conformance_harness import Follower, Harness, check, draft, expect
 from sse_daemon.event import Draft, Group, Topic
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from sse_daemon.backend import Limits, Stored
 from sse_daemon.backends.producers import Producers, Run
 from sse_daemon.errors import Refusal
-from sse_daemon.event import Draft, Item, Record
+from sse_daemon.event import Draft, Item, Record, Repeat, Storable
 
 SLOT_BYTES = 300
 """What a slot costs beside its texts and data: names, tuple, dictionary entries."""
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     """What a record becomes: the answer, its new items in order with their positions, and what its slots will cost."""
 
     answer: Stored
-    fresh: tuple[tuple[int, Item], ...]
+    fresh: tuple[tuple[int, Storable], ...]
     slots: dict[Slot, tuple[int, float | None]]
 
 
@@ -110,7 +110,7 @@ class Ledger:
         return [sender for sender in forgotten if sender is not None]
 
 
-def runs_of(fresh: Iterable[tuple[int, Item]]) -> list[tuple[str, Run]]:
+def runs_of(fresh: Iterable[tuple[int, Storable]]) -> list[tuple[str, Run]]:
     """The numbers of new items, consecutive ones of one sender as one run."""
     runs: list[tuple[str, Run]] = []
     for position, item in fresh:
@@ -132,7 +132,7 @@ class _Planning:
         self._ledger = ledger
         self._now = now
         self._positions: list[int] = []
-        self._fresh: list[tuple[int, Item]] = []
+        self._fresh: list[tuple[int, Storable]] = []
         self._numbers: dict[tuple[str, int], int] = {}
         self._senders: set[str] = set()
         self._slots: dict[Slot, tuple[int, float | None]] = {}
@@ -143,6 +143,8 @@ class _Planning:
         """Raises Refusal if the item cannot be stored."""
         position = self._known(item)
         if position is None:
+            if isinstance(item, Repeat):
+                raise Refusal(item.code, item.detail)
             position = self._ledger.head + len(self._fresh) + 1
             if isinstance(item, Draft) and item.retain:
                 self._retain(item)

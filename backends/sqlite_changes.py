@@ -12,14 +12,14 @@ import ujson
 
 from sse_daemon.backends.ledger import Plan, Slot, runs_of, slot_cost, slots_of
 from sse_daemon.backends.sqlite_rows import body_of, channel_key, cost_of
-from sse_daemon.event import Draft, Event, Group, Item, Logged, Topic
+from sse_daemon.event import Draft, Event, Group, Logged, Storable, Topic
 
 
 class Changes:
     """What one transaction does to the tables, gathered so that each table is visited once; of a slot, group or topic the last."""
 
     def __init__(self) -> None:
-        self.fresh: list[tuple[int, Item]] = []
+        self.fresh: list[tuple[int, Storable]] = []
         self.batch: list[Logged] = []
         self.forgotten: list[str] = []
         self.snapshots: dict[Slot, tuple[Any, ...] | None] = {}

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from sse_daemon.backend import Backend, Stored
 from sse_daemon.directory import Directory
-from sse_daemon.envelope import Bounds, Message, Parsed, resolve
+from sse_daemon.envelope import Bounds, Message, Parsed, as_repeat, resolve
 from sse_daemon.errors import BackendError, Refusal
 from sse_daemon.event import Record
 
@@ -125,9 +125,14 @@ class Appender:
         self._room()
 
     def _resolve(self, job: Job, now: float) -> Record:
-        record = resolve(job.parsed, self._directory.groups, self.bounds, now)
-        self._directory.check_room(record)
-        return record
+        parsed = job.parsed
+        while True:
+            try:
+                record = resolve(parsed, self._directory.groups, self.bounds, now)
+                self._directory.check_room(record)
+                return record
+            except Refusal as refusal:
+                parsed = as_repeat(parsed, refusal)
 
     async def _store(self, records: Sequence[Record]) -> Sequence[Outcome]:
         if not records:

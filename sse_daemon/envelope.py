@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import ujson
 
 from sse_daemon.errors import InvalidParticipant, Refusal
-from sse_daemon.event import PUBLIC, Attrs, Draft, Group, Item, Record, Topic, participant_channel, topic_channel
+from sse_daemon.event import PUBLIC, Attrs, Draft, Group, Item, Record, Repeat, Topic, participant_channel, topic_channel
 from sse_daemon.participant import canonical
 
 RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
@@ -56,7 +56,7 @@ class Message(NamedTuple):
     n: int | None
 
 
-Parsed: TypeAlias = Message | Group | Topic
+Parsed: TypeAlias = Message | Group | Topic | Repeat
 
 _EVENT_MEMBERS = frozenset({"to", "group", "type", "topic", "attrs", "retain", "from", "n", "ttl", "data"})
 _GROUP_MEMBERS = frozenset({"group", "members", "from", "n"})
@@ -103,6 +103,18 @@ def resolve(parsed: Sequence[Parsed], groups: Mapping[str, Collection[str]], bou
             here[item.name] = item.members
         items.append(item)
     return tuple(items)
+
+
+def as_repeat(parsed: Sequence[Parsed], refusal: Refusal) -> tuple[Parsed, ...]:
+    """`parsed` with the refused item replaced by its Repeat: what cannot be accepted now may be stored since it could.
+
+    Raises the refusal itself if the item has no number.
+    """
+    index = refusal.index
+    item = None if index is None else parsed[index]
+    if index is None or item is None or item.sender is None or item.n is None or isinstance(item, Repeat):
+        raise refusal
+    return (*parsed[:index], Repeat(item.sender, item.n, refusal.code, refusal.detail), *parsed[index + 1 :])
 
 
 def _members(
@@ -216,7 +228,7 @@ def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[tuple[str, ..
     if not isinstance(to, list):
         raise Refusal("bad_to", "'to' is a list of participants, or the string \"*\" for everybody")
     if not to and not has_group:
-        raise Refusal("no_recipient", "an event for nobody is refused; \"*\" means everybody")
+        raise Refusal("no_recipient", 'an event for nobody is refused; "*" means everybody')
     if len(to) > bounds.max_recipients:
         raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients")
     return _keys(to), False
@@ -363,4 +375,3 @@ def _refuse_twins(items: Sequence[Parsed]) -> None:
             if (item.sender, item.n) in seen:
                 raise Refusal("bad_origin", "the same 'n' stands twice in one message", index)
             seen.add((item.sender, item.n))
-

@@ -16,7 +16,6 @@ from sse_daemon.errors import InvalidCursor
 Attrs: TypeAlias = tuple[tuple[str, "str | tuple[str, ...]"], ...]
 
 
-
 def attrs_bytes(attrs: Attrs) -> int:
     """What attributes cost in memory: their texts, and about 100 bytes of objects for each name and value."""
     size = 0
@@ -96,7 +95,20 @@ class Topic(NamedTuple):
     n: int | None = None
 
 
-Item: TypeAlias = Draft | Group | Topic
+class Repeat(NamedTuple):
+    """Stands for a numbered item that cannot be accepted now, say because its group is gone: it may only be stored already.
+
+    code, detail: the refusal of the record if it is not.
+    """
+
+    sender: str
+    n: int
+    code: str
+    detail: str
+
+
+Storable: TypeAlias = Draft | Group | Topic
+Item: TypeAlias = Storable | Repeat
 Record: TypeAlias = tuple[Item, ...]
 Logged: TypeAlias = Event | Group | Topic
 

@@ -46,7 +46,7 @@ METRICS = (
     Description("producers", "gauge", "Producers seen and remembered."),
     Description("groups", "gauge", "Groups in force."),
     Description("topics", "gauge", "Topics declared."),
-    Description("append_queue_bytes", "gauge", "Bytes that wait to be appended."),
+    Description("append_queue_bytes", "gauge", "Bytes of messages on their way into the log, 700 for each item included."),
     Description("window_bytes", "gauge", "Memory of the window, by its own account."),
     Description("window_events", "gauge", "Events in the window."),
     Description("window_channels", "gauge", "Channels in the window, or with a stream."),

@@ -260,3 +260,15 @@ async def test_the_loop_gets_its_turn_between_appends(until: Until, monkeypatch:
             await asyncio.sleep(0)
             seen.append(len(b.outcomes))
         assert max(after - before for before, after in pairwise(seen)) <= 1
+
+
+async def test_a_repeat_is_answered_even_when_its_group_is_gone_and_news_is_not(until: Until) -> None:
+    async with bench() as b:
+        b.offer("group", {"group": "g", "members": ["a"]})
+        b.offer("one", {"group": "g", "from": "p", "n": 1})
+        b.offer("gone", {"group": "g", "members": []})
+        b.offer("again", {"group": "g", "from": "p", "n": 1})
+        b.offer("news", {"group": "g", "from": "p", "n": 2})
+        await until(lambda: b.appender.idle)
+        assert b.outcomes["again"] == Stored((2,), True)
+        assert b.code("news") == "unknown_group"

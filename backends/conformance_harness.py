@@ -1,4 +1,4 @@
-"""What a conformance check works with; imported as sse_daemon.backends.harness, never under the bare name.
+"""What a conformance check works with; imported as sse_daemon.backends.conformance_harness, never under the bare name.
 
 No test framework is needed: a check is an async function of a `Harness` that raises `PromiseBroken`.
 """
