@@ -4,7 +4,7 @@ import gc
 import tracemalloc
 
 from sse_daemon.backend import Limits
-from sse_daemon.backends.harness import Clock, draft
+from sse_daemon.backends.conformance_harness import Clock, draft
 from sse_daemon.backends.memory import MemoryBackend
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sse_daemon.backend import Limits, Page
 from sse_daemon.backends import sqlite_file
-from sse_daemon.backends.harness import Clock, Follower, draft, numbered
+from sse_daemon.backends.conformance_harness import Clock, Follower, draft, numbered
 from sse_daemon.backends.sqlite import SqliteBackend
 from sse_daemon.backends.sqlite_file import path_of
 from sse_daemon.errors import BackendUnavailable, BackendUnusable, ConfigError

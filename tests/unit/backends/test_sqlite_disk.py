@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sse_daemon.backend import Limits
-from sse_daemon.backends.harness import Follower, draft, numbered
+from sse_daemon.backends.conformance_harness import Follower, draft, numbered
 from sse_daemon.backends.sqlite import SqliteBackend
 from sse_daemon.errors import BackendError, StorageFull
 

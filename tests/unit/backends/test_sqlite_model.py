@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_daemon.backend import Limits
-from sse_daemon.backends.harness import Clock, Follower, draft
+from sse_daemon.backends.conformance_harness import Clock, Follower, draft
 from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.backends.sqlite import SqliteBackend
 from sse_daemon.event import Group, Topic
