@@ -302,12 +302,12 @@ class Events(Base):
 
     def _cursor(self) -> tuple[Cursor | None, str | None]:
         """The cursor that the client comes back with, or why it is none."""
-        values = self.request.headers.get_list("Last-Event-ID")
-        if not values:
-            values = self._one_of("last_event_id", "lastEventId")
+        # An empty one is none, wherever it stands: it must not hide the one that is there.
+        values = list(filter(None, self.request.headers.get_list("Last-Event-ID")))
+        values = values or self._one_of("last_event_id", "lastEventId")
         if len(values) > 1:
             raise RequestRefused(400, "ambiguous_cursor", "a request names one last event id, once")
-        if not values or not values[0]:
+        if not values:
             return None, None
         try:
             cursor = Cursor.parse(values[0])
@@ -320,7 +320,7 @@ class Events(Base):
         return cursor, None
 
     def _one_of(self, *names: str) -> list[str]:
-        return [value for name in names for value in self.get_query_arguments(name, strip=False)]
+        return [value for name in names for value in self.get_query_arguments(name, strip=False) if value]
 
     def _filter(self, within: str | None) -> Filter:
         types: tuple[str, ...] = ()
