@@ -88,6 +88,7 @@ class CatchUp:
                 return None
             if isinstance(page, Gap):
                 return "lagged" if stream.settled else page.reason
+            stream.settled = True
             if not self._write(stream, page):
                 return None
             if all(channel.evicted <= stream.cursor for channel in stream.channels):
@@ -122,7 +123,7 @@ class CatchUp:
         missed = self.hub.missed(stream, snapshots.at)
         stream.add(profile.wire.wrap(resync_blocks(reason, missed, snapshots, profile)))
         stream.cursor = stream.announced = max(snapshots.at, stream.cursor)
-        stream.settled = False
+        stream.settled = True
         stream.outrun = 0
         self.resyncs[reason] += 1
         _log.info("stream resynced", extra={"id": profile.id, "reason": reason, "missed": missed})

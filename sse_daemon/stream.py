@@ -128,7 +128,7 @@ class Stream:
         self.progress = self.written = now
         self.delivered = 0
         self.settled = False
-        """It has been live at least once: what it misses from here on it misses while open."""
+        """What follows its cursor was there while it was open: if that is gone one day, the stream lagged."""
         self.outrun = 0
         """How often eviction overtook it while its socket was willing."""
         self.counted: tuple[int, int] | None = None

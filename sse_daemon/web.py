@@ -453,15 +453,15 @@ class Events(Base):
         head = self._stream_headers() + ([("Transfer-Encoding", "chunked")] if profile.wire.chunked else [])
         response = sse.head("200 OK", [*head, ("Connection", "close")]) + profile.wire.wrap(opening)
         if (connection := self._take_socket()) is not None:
-            self._join(connection, profile, response, position)
+            stream = Stream(connection, profile, response, position, position, asyncio.get_running_loop().time())
+            stream.settled = asked.cursor is None
+            self._join(stream)
 
-    def _join(self, connection: socket.socket, profile: Profile, response: bytes, position: int) -> None:
+    def _join(self, stream: Stream) -> None:
         # From here to the hub there is no await: nothing can come between the position and the stream.
-        now = asyncio.get_running_loop().time()
-        stream = Stream(connection, profile, response, position, position, now)
         self.site.hub.join(stream)
         self.site.liveness.watch(stream)
-        self._note("stream opened", id=profile.id, route=profile.route)
+        self._note("stream opened", id=stream.profile.id, route=stream.profile.route)
 
     def _first(self, profile: Profile, places: Mapping[str, str], id: str) -> bytes:
         """The stream's first block: it sets the reconnection time, and names the client where the route has it so."""
