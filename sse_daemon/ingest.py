@@ -24,6 +24,7 @@ from sse_daemon.census import Census
 from sse_daemon.envelope import Parsed, parse
 from sse_daemon.errors import AddressError, Refusal
 from sse_daemon.event import Cursor
+from sse_daemon.listener import remove_dead
 from sse_daemon.log import Sometimes
 
 MESSAGES_A_TURN = 256
@@ -199,9 +200,12 @@ class Ingest:
             lock = path.with_name(path.name + ".lock").open("w")
             self._locks.append(lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_dead(path)  # libzmq would remove whatever is there, be it a file that somebody needs
             socket.bind(address)
         except BlockingIOError:
             raise AddressError(address, "another daemon listens there") from None
+        except AddressError as error:
+            raise AddressError(address, error.reason) from None
         except OSError as error:
             raise AddressError(address, (error.strerror or str(error)).lower()) from None
         finally:

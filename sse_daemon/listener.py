@@ -103,14 +103,15 @@ def listen_unix(path: Path, mode: int) -> tuple[socket.socket, TextIO]:
         lock.close()
         raise AddressError(f"unix:{path}", "another daemon listens there") from None
     try:
-        _remove_dead(path)
+        remove_dead(path)
         return _bind_unix(path, mode), lock
     except BaseException:
         lock.close()
         raise
 
 
-def _remove_dead(path: Path) -> None:
+def remove_dead(path: Path) -> None:
+    """Removes the Unix socket that a process which is gone left at `path`. Raises AddressError for anything else that is there."""
     if not path.exists():
         return
     if not stat.S_ISSOCK(path.stat().st_mode):
