@@ -39,8 +39,8 @@ class Liveness:
     def __init__(
         self, hub: Hub, timing: Timing, loop: asyncio.AbstractEventLoop, wall: Callable[[], float], retry_ms: Callable[[], int]
     ) -> None:
-        self.timing = timing
         self.heartbeats = 0
+        self._timing = timing
         self._hub = hub
         self._loop = loop
         self._wall = wall
@@ -48,6 +48,19 @@ class Liveness:
         self._wheel: defaultdict[int, list[Stream]] = defaultdict(list)
         self._due: deque[Stream] = deque()
         self._handle: asyncio.Handle = loop.call_later(timing.tick, self._tick)
+
+    @property
+    def timing(self) -> Timing:
+        """What is in force; it can be changed at any time."""
+        return self._timing
+
+    @timing.setter
+    def timing(self, timing: Timing) -> None:
+        # The slots of the wheel count ticks, and a tick may now be longer: what stands in a slot would be due in a far future.
+        for streams in self._wheel.values():
+            self._due.extend(streams)
+        self._wheel.clear()
+        self._timing = timing
 
     def watch(self, stream: Stream) -> None:
         """Takes a new stream. Its first heartbeat comes early by chance, so that a crowd does not stay in step."""
