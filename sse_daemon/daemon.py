@@ -41,6 +41,8 @@ from sse_daemon.window import Window
 PROBE_EVERY = 1.0
 """Seconds between two questions to a backend that failed, whether it works again."""
 PROBE_TIMEOUT = 10.0
+RELOAD_AGAIN = 0.1
+"""Seconds until a SIGHUP that came during the start is looked at again."""
 
 _log = log.logger("daemon")
 
@@ -288,6 +290,10 @@ class Daemon:
     # Change and end.
 
     def _reload(self) -> None:
+        if self._why_not == "starting":
+            # There is nothing yet to put it in force in, and the file may have changed since it was read: once there is.
+            self._loop.call_later(RELOAD_AGAIN, self._reload)
+            return
         try:
             new = self._reload_config()
         except ConfigError as error:
