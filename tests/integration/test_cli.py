@@ -57,6 +57,23 @@ def stream(daemon: RunningDaemon, participant: str) -> Iterator[Stream]:
         opened.socket.close()
 
 
+@contextmanager
+def asking(daemon: RunningDaemon, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`sse-daemon ARGUMENTS` while the test goes on."""
+    waiting = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environ({"SSE_DAEMON_ADMIN_SOCKET": str(daemon.admin)}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with waiting:
+        try:
+            yield waiting
+        finally:
+            waiting.kill()
+
+
 def rows(text: str) -> list[list[str]]:
     """The cells of a printed table, without its head."""
     return [line.split() for line in text.splitlines()[1:]]
@@ -190,6 +207,21 @@ def test_inject_fails_when_a_stream_does_not_take_it(daemon: RunningDaemon, prod
         assert done.stdout.splitlines()[-1].split() == [stalled.id, "alice", "no", "behind"]
 
 
+def test_inject_waits_for_a_stream_that_takes_it_late(
+    daemon: RunningDaemon, producer: AckedProducer, until_blocking: Until
+) -> None:
+    with stream(daemon, "alice") as slow:
+        for _ in range(40):
+            producer.publish("x" * 500_000, to=["alice"])
+        with asking(daemon, "inject", "--to", "alice", "--wait", "30s", "last") as waiting:
+            until_blocking(lambda: daemon.ask("stats")["metrics"]["events_accepted_total"] == 41, "the event to be stored")
+            assert waiting.poll() is None
+            slow.read_until("data: last")
+            output, errors = waiting.communicate(timeout=30)
+    assert (waiting.returncode, errors) == (0, "")
+    assert output.splitlines()[-1].split()[:3] == [slow.id, "alice", "yes"]
+
+
 def test_inject_keeps_and_clears_a_snapshot(daemon: RunningDaemon) -> None:
     slot = ("inject", "--to", "alice", "--topic", "t", "--retain")
     daemon.command(*slot, "kept")
@@ -258,6 +290,21 @@ def test_drain_sends_everybody_away_and_the_daemon_runs_on(daemon: RunningDaemon
             piece = late.recv(65536)
             assert piece, f"sent away without a word: {text!r}"
             text += piece
+
+
+def test_drain_takes_its_time_and_goes_on_when_the_command_is_interrupted(daemon: RunningDaemon, until_blocking: Until) -> None:
+    with stream(daemon, "alice") as alice, stream(daemon, "bob") as bob:
+        with asking(daemon, "drain", "--over", "20h") as draining:
+            alice.read_to_end()  # the first one goes at once, the second in ten hours
+            assert [row["id"] for row in daemon.ask("clients")["clients"]] == [bob.id]
+            assert draining.poll() is None
+            draining.send_signal(signal.SIGINT)
+            assert draining.communicate(timeout=30) == ("", "\nAborted!\n")
+        assert draining.returncode == 1
+        assert [row["id"] for row in daemon.ask("clients")["clients"]] == [bob.id]
+        daemon.stop()
+        bob.read_to_end()
+        assert "event: bye" in bob.text
 
 
 # Faults
@@ -368,16 +415,10 @@ def test_sigint_while_the_daemon_is_silent(daemon: RunningDaemon, until_blocking
     """The daemon is stopped, so the command waits for its answer for as long as the test needs."""
     daemon.signal(signal.SIGSTOP)
     try:
-        waiting = subprocess.Popen(
-            [*COMMAND, "clients"],
-            env=environ({"SSE_DAEMON_ADMIN_SOCKET": str(daemon.admin)}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        until_blocking(lambda: connected(waiting.pid), "the command to have connected")
-        waiting.send_signal(signal.SIGINT)
-        output, errors = waiting.communicate(timeout=30)
+        with asking(daemon, "clients") as waiting:
+            until_blocking(lambda: connected(waiting.pid), "the command to have connected")
+            waiting.send_signal(signal.SIGINT)
+            output, errors = waiting.communicate(timeout=30)
         assert (waiting.returncode, output) == (1, "")
         assert errors.strip() == "Aborted!"
     finally:

@@ -167,11 +167,13 @@ def test_publish_acked_prints_the_id_that_it_was_stored_under(daemon: RunningDae
     assert daemon.ask("producers")["producers"][0]["from"].startswith("mine/")
 
 
-def test_publish_takes_the_daemons_own_variables(daemon: RunningDaemon) -> None:
+def test_publish_takes_the_daemons_own_variables(daemon: RunningDaemon, until_blocking: Until) -> None:
     done = command("publish", "--acked", "--to", "a", "x", SSE_DAEMON_INGEST_ACKED=f"{daemon.acked}, tcp://127.0.0.1:1")
     assert done.returncode == 0, done.stderr
     done = command("publish", "--to", "a", "x", SSE_DAEMON_INGEST_PUBSUB=daemon.pubsub)
     assert done.returncode == 0, done.stderr
+    # Seen by this very daemon: another one may have the default ports.
+    until_blocking(lambda: len(daemon.ask("producers")["producers"]) == 2, "both to have arrived")
 
 
 @pytest.mark.parametrize("acked", [True, False])
