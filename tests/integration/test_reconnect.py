@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -181,7 +181,7 @@ class Counter:
         self._thread = threading.Thread(target=self._run)
         self.last = ""
 
-    def __enter__(self) -> Counter:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -389,7 +389,7 @@ def test_what_the_window_no_longer_holds_comes_from_the_log(get: Get, little: Ru
 def fill(publisher: Publisher, key: str, first: int, many: int = 400) -> list[str]:
     """Publishes numbered events of about 1 kB, one message each ten."""
     frames = [envelope(f"{i} " + "x" * 1000, to=[key]) for i in range(first, first + many)]
-    return sum((publisher.send(*frames[i : i + 10]) for i in range(0, many, 10)), [])
+    return [id for i in range(0, many, 10) for id in publisher.send(*frames[i : i + 10])]
 
 
 def split_at_resync(messages: list[Message]) -> tuple[list[Message], Message, list[Message]]:
