@@ -68,6 +68,7 @@ class Ingest:
         self.addresses: list[str] = []
         """Where the sockets are bound, with the ports that the kernel chose."""
         self._sockets: list[Reader] = []
+        self._paths: list[Path] = []
         self._locks: list[TextIO] = []
         self._complain = Sometimes(_log, loop.time)
 
@@ -103,6 +104,8 @@ class Ingest:
         for reader in self._sockets:
             reader.close()
         self._context.destroy(linger=500)
+        for path in self._paths:
+            path.unlink(missing_ok=True)  # libzmq leaves them; while the lock is held they are ours
         for lock in self._locks:
             lock.close()
 
@@ -202,6 +205,7 @@ class Ingest:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_dead(path)  # libzmq would remove whatever is there, be it a file that somebody needs
             socket.bind(address)
+            self._paths.append(path)
         except BlockingIOError:
             raise AddressError(address, "another daemon listens there") from None
         except AddressError as error:
