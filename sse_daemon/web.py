@@ -476,16 +476,21 @@ class Events(Base):
         return sse.block(data, type=self.route.first_event, id=id, retry=retry)
 
     def _take_socket(self) -> socket.socket | None:
-        """The connection as a bare socket; None if the client has gone, or has said more than its request."""
+        """The connection as a bare socket; None if the client has gone, or has said more than its request, or files have run out."""
         iostream = self.detach()
         if iostream is None or iostream.closed():
             return None
         # What IOStream has read already would be invisible to us.
         more = asyncio.ensure_future(iostream.read_bytes(1, partial=True))
-        connection = None if more.done() else socket.socket(fileno=_duplicate(iostream))
-        more.add_done_callback(_ignore_closed)
-        iostream.close()
-        return connection
+        try:
+            return None if more.done() else socket.socket(fileno=_duplicate(iostream))
+        except OSError as error:
+            # The client finds its connection closed without an answer: a browser's EventSource too then comes back.
+            self._note("stream not opened", error=error.strerror)
+            return None
+        finally:
+            more.add_done_callback(_ignore_closed)
+            iostream.close()
 
     def _note(self, message: str, **facts: Any) -> None:
         participant = self.get_query_arguments(self.route.query) or self.request.headers.get_list(self.route.header)
