@@ -98,12 +98,14 @@ class Backend(Protocol):
 
         When it returns, what it answered `Stored` is as safe as the backend promises, and this daemon's `deliver` has seen it.
         An item whose (sender, n) is remembered is not stored again: its first position is answered. It is remembered in the
-        same transaction that stores it, for at least `dedupe_window` seconds; a number that may have been remembered once and
-        is no longer is refused as `too_old`. What is refused is not remembered. A `Repeat` is never stored: it is answered like any
+        same transaction that stores it, for at least `dedupe_window` seconds; a number of a remembered sender that may
+        have been stored once and is not remembered any more is refused as `too_old`. A sender is remembered for as long, and longer
+        while there is room. What is refused is not remembered. A `Repeat` is never stored: it is answered like any
         item that is remembered, or refused as it says.
 
         Refusals: `too_old`, `too_many_producers`, `retained_full`, each with the index of the item.
-        Raises StorageFull or BackendUnavailable: then nothing of all the records was stored.
+        Raises StorageFull: nothing of all the records was stored. Raises BackendUnavailable: whether they are is not known; if it
+        turns out that they are, they are delivered then, and a numbered retry gets their positions.
         """
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page | Gap:
