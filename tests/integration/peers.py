@@ -72,7 +72,11 @@ class Client:
         if buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.sock.settimeout(DEADLINE)
-        self.sock.connect(("127.0.0.1", where) if isinstance(where, int) else str(where))
+        try:
+            self.sock.connect(("127.0.0.1", where) if isinstance(where, int) else str(where))
+        except OSError:
+            self.sock.close()
+            raise
         target = path + ("?" + urlencode(query, quote_via=quote) if query else "")
         lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Accept: text/event-stream"]
         lines += [f"X-Public-Key: {participant}"] if participant is not None else []
@@ -283,7 +287,8 @@ class Acked:
         """The answer to one message."""
         id = self.send(*frames, id=id)
         *envelope, answer = self.receive()
-        assert envelope == [id]
+        while envelope != [id]:  # the answer to something that was sent before
+            *envelope, answer = self.receive()
         return json.loads(answer)
 
     def store(self, *frames: bytes) -> list[str]:
