@@ -43,8 +43,8 @@ class Late(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            # What click itself prints, help most of all, may meet a full disk as well.
-            if error.errno != errno.ENOSPC:
+            # The output's file; a reader that is gone is click's own affair. Any other fault of this kind would be ours.
+            if error.errno not in (errno.ENOSPC, errno.EIO):
                 raise
             click.echo(f"sse-daemon: cannot write: {error.strerror}", err=True)
             raise SystemExit(1) from None

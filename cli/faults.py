@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import IO, Any, NoReturn
 
 import click
@@ -23,13 +22,8 @@ def note(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line of the output, flushed. A full disk is an ordinary failure; a reader that is gone (`| head`) ends the command."""
-    try:
-        click.echo(text)
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # click ends the command silently
-        raise Failed(f"cannot write: {error.strerror}") from None
+    """A line of the output, flushed. If nobody reads on (`| head`) or the disk is full, the whole command ends: see `Late.main`."""
+    click.echo(text)
 
 
 def refuse(error: ConfigError) -> NoReturn:

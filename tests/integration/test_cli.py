@@ -156,6 +156,7 @@ def test_producers_groups_and_retained(daemon: RunningDaemon, producer: AckedPro
 
 def test_stats_are_the_metrics(daemon: RunningDaemon, producer: AckedProducer) -> None:
     producer.publish("x", to=["nobody"])
+    daemon.command("inject", "--group", "unknown", "x")
     answer = daemon.ask("stats")
     assert answer["not_ready"] is None
     assert answer["about"]["http"] in daemon.http
@@ -163,6 +164,7 @@ def test_stats_are_the_metrics(daemon: RunningDaemon, producer: AckedProducer) -
     printed = daemon.command("stats").stdout
     assert ["ready", "yes"] in rows(printed)
     assert ["events_accepted_total", "1"] in rows(printed)
+    assert ["messages_refused_total", "unknown_group", "1"] in rows(printed)
     assert {row[0] for row in rows(printed.partition("METRIC")[2])} >= {
         name for name, value in answer["metrics"].items() if not isinstance(value, dict)
     }

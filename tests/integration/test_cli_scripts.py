@@ -47,6 +47,12 @@ class Background:
         self.process.stdin.write(raw)
         self.process.stdin.flush()
 
+    def end(self) -> None:
+        """The end of its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def interrupt(self) -> int:
         """Ctrl-C; the exit status."""
         self.process.send_signal(signal.SIGINT)
@@ -191,10 +197,26 @@ def test_publish_sends_each_line_as_it_comes(daemon: RunningDaemon, tmp_path: Pa
             until_blocking(lambda expected=expected: len(client.lines()) >= expected, f"{expected} events")
         assert [event["data"] for event in client.objects()] == ["one", "two", "three"]
         assert len(producer.lines()) == (3 if acked else 0)
-        assert producer.process.stdin is not None
-        producer.process.stdin.close()
+        producer.end()
         assert producer.process.wait(30) == 0
-        producer.process.stdin = None
+
+
+def test_publish_ends_when_everything_is_on_its_way(daemon: RunningDaemon, tmp_path: Path, until_blocking: Until) -> None:
+    def accepted() -> int:
+        return int(daemon.ask("stats")["metrics"]["events_accepted_total"])
+
+    arguments = ("--address", daemon.pubsub, "--to", "a", "--lines", "--timeout", "60s")
+    with Background(tmp_path, "publish", *arguments) as producer:
+        producer.feed(b"first\n")
+        until_blocking(lambda: accepted() == 1, "the first line")
+        daemon.signal(signal.SIGSTOP)
+        try:
+            producer.feed(f"{'x' * 5000}\n".encode() * 3000)  # more than the sockets between hold
+            producer.end()
+        finally:
+            daemon.signal(signal.SIGCONT)
+        assert producer.process.wait(60) == 0
+        until_blocking(lambda: accepted() == 3001, "every line to be accepted")
 
 
 def test_publish_tells_what_became_of_it(daemon: RunningDaemon) -> None:

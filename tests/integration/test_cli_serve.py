@@ -155,7 +155,9 @@ def test_check_config_finds_what_serve_would(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 2
     assert "did you mean [streams]?" in done.stderr
-    answer = json.loads(command("check-config", "--json", SSE_DAEMON_CONFIG=str(file)).stdout)
+    as_json = command("check-config", "--json", SSE_DAEMON_CONFIG=str(file))
+    assert (as_json.returncode, as_json.stderr) == (2, "")
+    answer = json.loads(as_json.stdout)
     assert answer["ok"] is False
     assert [f"sse-daemon: {mistake}" for mistake in answer["mistakes"]] == done.stderr.splitlines()
 

@@ -6,12 +6,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from sse_daemon.cli import admin_client
 from sse_daemon.cli.admin_client import Admin
 from sse_daemon.cli.faults import Failed
 
@@ -125,6 +127,27 @@ def test_something_else_listens_there(answer: Callable[[bytes], Admin], raw: byt
     other = answer(raw)
     with pytest.raises(Failed, match="is no sse-daemon, or one of another version"):
         other.get("/clients")
+
+
+def test_silence_between_lines_is_no_fault(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_client, "TIMEOUT", 0.2)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        lines = Admin(str(path)).lines("/tail", {})
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(next, lines)
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(CHUNKED + b'8\r\n{"n":1}\n\r\n')
+                assert first.result() == {"n": 1}
+                second = pool.submit(next, lines)
+                # The silence is what is tested: five times as long as an answer may take.
+                assert wait([second], timeout=1.0).not_done
+                connection.sendall(b'8\r\n{"n":2}\n\r\n0\r\n\r\n')
+                assert second.result() == {"n": 2}
+        assert list(lines) == []
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
