@@ -276,7 +276,7 @@ class Reader:
                 return
             try:
                 self._take(self, frames)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # A defect of ours, met by one message. Whoever sent it must not be able to end the reading of everybody's.
                 _log.exception("a message could not be handled")
         self.resume()

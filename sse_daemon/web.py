@@ -9,26 +9,23 @@ import math
 import re
 import secrets
 import socket
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, cast
 
-import ujson
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler
 
 from sse_daemon import sse
-from sse_daemon.auth import Asking, Authenticator, Grant
+from sse_daemon.auth import Authenticator, Grant
 from sse_daemon.backend import Backend
 from sse_daemon.catchup import CatchUp, preamble, resync_blocks
 from sse_daemon.config import Config
-from sse_daemon.config_route import EVENTS
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
-from sse_daemon.envelope import MAX_NAME
-from sse_daemon.errors import BackendError, InvalidCursor, RequestRefused
+from sse_daemon.errors import BackendError, RequestRefused
 from sse_daemon.event import Cursor
 from sse_daemon.hub import Hub
 from sse_daemon.listener import peer_name
@@ -36,16 +33,15 @@ from sse_daemon.liveness import Liveness
 from sse_daemon.log import logger
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.participant import short
+from sse_daemon.request import Request, fill
 from sse_daemon.stream import Profile, Stream, Wire
-from sse_daemon.subscription import Filter, alternatives, narrowed
+from sse_daemon.subscription import narrowed
 
 MAX_REQUEST_BODY = 64 * 1024
 READ_BUFFER = 128 * 1024
 """Bytes of a request that Tornado may hold; a response is never in an IOStream for longer than one write."""
 METHODS = "GET, HEAD, OPTIONS"
 
-_NEVER_IN_A_TOPIC = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""The categories of characters that the envelope refuses in a topic: no producer can have published to one with them."""
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logger("web")
 
@@ -205,13 +201,13 @@ class Ready(Base):
 
 
 class Asked(NamedTuple):
-    """A request for events, understood: what it may read and how it wants to be answered."""
+    """A request for events, understood. topic: the route's; resync: why the cursor that was sent is no use, or None."""
 
-    grant: Grant
+    request: Request
+    topic: str | None
     profile: Profile
     cursor: Cursor | None
     resync: str | None
-    """Why the cursor that was sent is no use: the reason of the `resync` that answers it."""
 
 
 class Events(Base):
@@ -240,121 +236,48 @@ class Events(Base):
             self._waiting.cancel()
 
     async def _answer(self, places: Mapping[str, str]) -> None:
-        topic = self._topic(places)
-        grant = await self._admit(topic)
-        asked = self._understand(grant, topic)
-        if self.route.unknown_topic == "404" and topic is not None:
-            await self._check_known(topic, asked.profile)
+        asked = await self._understand(places)
         if self.request.method == "HEAD":
             self._head_only()
-        elif self._wants_json():
+        elif asked.request.wants_json():
             await self._long_poll(asked)
         elif (reason := self.site.door.obstacle()) is not None:
-            self._turn_away(reason, grant.participant)
+            self._turn_away(asked, reason)
         else:
-            await self._open(asked, places)
+            await self._open(asked)
 
-    # Understanding the request.
-
-    def _topic(self, places: Mapping[str, str]) -> str | None:
-        if self.route.topic is None:
-            return None
-        topic = _PLACE.sub(lambda match: places[match[1]], self.route.topic)
-        if len(topic) > MAX_NAME or any(unicodedata.category(char) in _NEVER_IN_A_TOPIC for char in topic):
-            raise RequestRefused(404, "unknown_topic", "there is no such topic")
-        return topic
-
-    async def _admit(self, topic: str | None) -> Grant:
-        route = self.route
-        asking = Asking(
-            self.request.headers.get_list(route.header),
-            self.get_query_arguments(route.query, strip=False),
-            route.participant,
-            route.anonymous,
-            topic,
-            self.address,
-        )
-        grant = await self.site.authenticator.admit(asking)
+    async def _understand(self, places: Mapping[str, str]) -> Asked:
+        headers, query = self.request.headers.get_list, partial(self.get_query_arguments, strip=False)
+        request = Request(self.route, headers, query, self.request.query_arguments, places, self.address)
+        topic = request.topic()
+        grant = await self.site.authenticator.admit(request.asking(topic))
         self.site.door.check_barred(grant.participant)
-        return grant
+        hub = self.site.hub
+        cursor, resync = request.cursor(hub.incarnation, hub.window.head)
+        asked = Asked(request, topic, self._profile(request, grant, topic), cursor, resync)
+        if self.route.unknown_topic == "404" and topic is not None:
+            await self._check_known(topic, asked.profile)
+        return asked
 
-    def _understand(self, grant: Grant, topic: str | None) -> Asked:
-        cursor, resync = self._cursor()
-        wire = Wire(self.request.version != "HTTP/1.0", self.route.format == "json", self.site.hub.incarnation)
-        profile = Profile(
+    def _profile(self, request: Request, grant: Grant, topic: str | None) -> Profile:
+        # A topic's channel holds that topic only; a participant's holds every topic, and the route wants one.
+        wanted = request.filter(topic if grant.participant is not None else None, self.site.config().streams.max_filters)
+        return Profile(
             id=secrets.token_hex(6),
             participant=grant.participant,
             route=self.route.path,
             address=self.address,
             opened=self.site.wall(),
-            # A topic's channel holds that topic only; a participant's holds every topic, and the route wants one.
-            subscription=narrowed(grant.channels, self._filter(topic if grant.participant is not None else None)),
-            wire=wire,
-            heartbeat_event=self._heartbeat_is_event(),
+            subscription=narrowed(grant.channels, wanted),
+            wire=Wire(self.request.version != "HTTP/1.0", self.route.format == "json", self.site.hub.incarnation),
+            heartbeat_event=request.heartbeat_is_event(),
             expires=self._expiry(grant),
         )
-        return Asked(grant, profile, cursor, resync)
 
     @property
     def address(self) -> str:
         """The peer of this connection."""
         return peer_name(getattr(self.request.connection.context, "address", None))  # type: ignore[union-attr]
-
-    def _cursor(self) -> tuple[Cursor | None, str | None]:
-        """The cursor that the client comes back with, or why it is none."""
-        # An empty one is none, wherever it stands: it must not hide the one that is there.
-        values = list(filter(None, self.request.headers.get_list("Last-Event-ID")))
-        values = values or self._one_of("last_event_id", "lastEventId")
-        if len(values) > 1:
-            raise RequestRefused(400, "ambiguous_cursor", "a request names one last event id, once")
-        if not values:
-            return None, None
-        try:
-            cursor = Cursor.parse(values[0])
-        except InvalidCursor:
-            return None, "unknown_cursor"
-        if cursor.incarnation != self.site.hub.incarnation:
-            return None, "backend_reset"
-        if cursor.position > self.site.hub.window.head:
-            return None, "unknown_cursor"
-        return cursor, None
-
-    def _one_of(self, *names: str) -> list[str]:
-        return [value for name in names for value in self.get_query_arguments(name, strip=False) if value]
-
-    def _filter(self, within: str | None) -> Filter:
-        types: tuple[str, ...] = ()
-        topics: tuple[str, ...] = ()
-        attrs: set[tuple[str, tuple[str, ...]]] = set()
-        for name, field in self._filter_parameters():
-            values = alternatives(",".join(self.get_query_arguments(name, strip=False)))
-            if len(values) > self.site.config().streams.max_filters:
-                raise RequestRefused(400, "too_many_filters", "a filter has fewer alternatives than that")
-            if field == "type":
-                types = values
-            elif field == "topic":
-                topics = values
-            elif values:
-                # Not by name: a route's own parameter and attr.NAME may narrow the same attribute, and then both hold.
-                attrs.add((field.removeprefix("attrs."), values))
-        return Filter(types, topics, tuple(sorted(attrs)), within)
-
-    def _filter_parameters(self) -> Sequence[tuple[str, str]]:
-        """The filter parameters that this request may use, each with the field it narrows."""
-        named = dict(self.route.filters)
-        for name, field in EVENTS.filters.items():
-            if name not in named and name != self.route.query and field not in named.values():
-                named[name] = field
-        free = [name for name in self.request.query_arguments if name.startswith("attr.")]
-        if len(free) > self.site.config().streams.max_filters:
-            raise RequestRefused(400, "too_many_filters", "a request has fewer filters than that")
-        return [*named.items()] + [(name, "attrs." + name.removeprefix("attr.")) for name in free]
-
-    def _heartbeat_is_event(self) -> bool:
-        asked = self.get_query_arguments("heartbeat")
-        if asked and asked[-1] not in ("event", "comment"):
-            raise RequestRefused(400, "bad_heartbeat", "'heartbeat' is event or comment")
-        return (asked[-1] if asked else self.route.heartbeat) == "event"
 
     def _expiry(self, grant: Grant) -> float | None:
         settings = self.site.config().streams
@@ -370,13 +293,6 @@ class Events(Base):
         snapshots = await self.site.backend.retained(profile.subscription.channels)
         if not any(event.topic == topic for event in snapshots.events):
             raise RequestRefused(404, "unknown_topic", "there is no such topic")
-
-    def _accepts(self, type: str) -> bool:
-        # Types are compared without regard to case (RFC 9110, 8.3.1).
-        return any(type in value.lower() for value in self.request.headers.get_list("Accept"))
-
-    def _wants_json(self) -> bool:
-        return self._accepts("application/json") and not self._accepts("text/event-stream")
 
     # Answering it.
 
@@ -396,8 +312,8 @@ class Events(Base):
 
     async def _long_poll(self, asked: Asked) -> None:
         settings = self.site.config().streams
-        wait = self._number("wait", settings.wait, settings.max_wait)
-        limit = max(1, int(self._number("limit", settings.limit, settings.limit)))
+        wait = asked.request.number("wait", settings.wait, settings.max_wait)
+        limit = max(1, int(asked.request.number("limit", settings.limit, settings.limit)))
         if self.site.door.closed_for is not None:
             raise RequestRefused(503, "draining", "this daemon is going away; its successor takes it")
         if asked.cursor is None:
@@ -414,20 +330,10 @@ class Events(Base):
         self.set_header("Content-Type", "application/json")
         self.finish(answer.body())
 
-    def _number(self, name: str, default: float, most: float) -> float:
-        values = self.get_query_arguments(name)
-        try:
-            number = float(values[-1]) if values else default
-        except ValueError:
-            number = math.nan
-        if not number >= 0:
-            raise RequestRefused(400, "bad_number", f"'{name}' is a number that is not negative")
-        return min(number, most)
-
-    def _turn_away(self, reason: str, participant: str | None) -> None:
+    def _turn_away(self, asked: Asked, reason: str) -> None:
         """A browser's EventSource gives up at any status but 200: it gets an empty stream that sends it away for a while."""
-        browser = self._accepts("text/event-stream")
-        retry = self.site.door.turn_away(self.request.remote_ip or "", participant) if browser else None
+        browser = asked.request.accepts("text/event-stream")
+        retry = self.site.door.turn_away(self.request.remote_ip or "", asked.profile.participant) if browser else None
         self._note("stream turned away", reason=reason)
         if retry is None:
             refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
@@ -437,19 +343,19 @@ class Events(Base):
             self.set_header(name, value)
         self.finish_and_close(sse.bye(reason, retry))
 
-    async def _open(self, asked: Asked, places: Mapping[str, str]) -> None:
+    async def _open(self, asked: Asked) -> None:
         profile = asked.profile
         if asked.cursor is not None:
             position = asked.cursor.position
-            opening = self._first(profile, places, str(asked.cursor))
+            opening = self._first(asked, str(asked.cursor))
         else:
             snapshots = await self.site.backend.retained(profile.subscription.channels)
             position = snapshots.at
             if asked.resync is None:
-                opening = preamble(lambda id: self._first(profile, places, id), snapshots, profile)
+                opening = preamble(lambda id: self._first(asked, id), snapshots, profile)
             else:
                 self.site.catchup.resyncs[asked.resync] += 1
-                opening = self._first(profile, places, "") + resync_blocks(asked.resync, None, snapshots, profile)
+                opening = self._first(asked, "") + resync_blocks(asked.resync, None, snapshots, profile)
         head = self._stream_headers() + ([("Transfer-Encoding", "chunked")] if profile.wire.chunked else [])
         response = sse.head("200 OK", [*head, ("Connection", "close")]) + profile.wire.wrap(opening)
         if (connection := self._take_socket()) is not None:
@@ -463,16 +369,16 @@ class Events(Base):
         self.site.liveness.watch(stream)
         self._note("stream opened", id=stream.profile.id, route=stream.profile.route)
 
-    def _first(self, profile: Profile, places: Mapping[str, str], id: str) -> bytes:
+    def _first(self, asked: Asked, id: str) -> bytes:
         """The stream's first block: it sets the reconnection time, and names the client where the route has it so."""
-        retry = self.site.door.retry_ms()
+        retry, profile = self.site.door.retry_ms(), asked.profile
         if not self.route.first:
             return sse.retry(retry, id)
         if self.route.first_data is None:
             data = sse.dumps({"client_id": profile.id, "participant": profile.participant})
         else:
-            values = {"client_id": profile.id, "participant": profile.participant or "", "topic": self._topic(places) or ""}
-            data = _fill(self.route.first_data, {**places, **values})
+            values = {"client_id": profile.id, "participant": profile.participant or "", "topic": asked.topic or ""}
+            data = fill(self.route.first_data, {**asked.request.places, **values})
         return sse.block(data, type=self.route.first_event, id=id, retry=retry)
 
     def _take_socket(self) -> socket.socket | None:
@@ -507,14 +413,3 @@ def _ignore_closed(future: asyncio.Future[bytes]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, StreamClosedError):
         raise error
-
-
-def _fill(template: str, values: Mapping[str, str]) -> bytes:
-    """The template with each {name} of `values` replaced by that text as it stands inside a JSON string."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        return ujson.dumps(values[name], ensure_ascii=False)[1:-1] if name in values else match[0]
-
-    return _PLACE.sub(value, template).replace("\r", " ").encode()
-

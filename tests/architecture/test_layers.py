@@ -19,7 +19,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     1: ("event", "participant"),
     2: ("address", "census", "directory", "envelope", "metrics", "sse", "subscription", "window"),
     3: ("backend", "auth", "log", "config_kinds", "config_route", "config_tables", "config_change", "config"),
-    4: ("stream", "poller", "hub", "catchup", "liveness", "longpoll", "appender", "listener", "door"),
+    4: ("stream", "poller", "hub", "catchup", "liveness", "longpoll", "appender", "listener", "door", "request"),
     5: ("ingest", "web", "admin", "systemd"),
     6: ("daemon",),
 }
@@ -56,7 +56,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("backends.sqlite*",),
     "tornado": ("web", "admin", "daemon"),
     "tornado.web": ("web", "admin"),
-    "ujson": ("envelope", "sse", "publishing", "web", "admin", "consumer", "backends.*", "cli*"),
+    "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
     "zmq": ("ingest", "publish_link", "async_producer", "producer"),
 }
 
