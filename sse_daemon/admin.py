@@ -255,7 +255,12 @@ class Inject(Base):
         if event is None:
             return []
         return [
-            {"id": s.profile.id, "participant": s.profile.participant, "written": hub.position(s) >= position, "state": s.state.value}
+            {
+                "id": s.profile.id,
+                "participant": s.profile.participant,
+                "written": hub.position(s) >= position,
+                "state": s.state.value,
+            }
             for s in hub.streams.values()
             if s.profile.id in before and s.start < position and subscription_reads(s.profile.subscription, event)
         ]

@@ -79,4 +79,4 @@ def authenticator(mode: str) -> Authenticator:
     """The authenticator of this `[auth] mode`. Raises ValueError for an unknown one."""
     if mode == "claim":
         return Claim()
-    raise ValueError("the only [auth] mode is \"claim\"")
+    raise ValueError('the only [auth] mode is "claim"')

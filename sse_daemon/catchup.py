@@ -147,4 +147,3 @@ def preamble(first: Callable[[str], bytes], snapshots: Snapshots, profile: Profi
     for event in events:
         blocks.append(sse.snapshot_block(event, json=profile.wire.json, id=id if event is events[-1] else ""))
     return b"".join(blocks)
-

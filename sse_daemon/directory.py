@@ -11,9 +11,7 @@ from sse_daemon.event import Group, Record, Topic
 class Directory:
     """Bounded tables: at most `max_groups` groups, `max_topics` known topics. Begins with what the backend remembers."""
 
-    def __init__(
-        self, groups: Mapping[str, tuple[str, ...]], topics: Iterable[str], *, max_groups: int, max_topics: int
-    ) -> None:
+    def __init__(self, groups: Mapping[str, tuple[str, ...]], topics: Iterable[str], *, max_groups: int, max_topics: int) -> None:
         self.groups = dict(groups)
         self.topics = set(topics)
         self.max_groups = max_groups

@@ -93,9 +93,7 @@ class Liveness:
                 self._look_at(stream, now)
             if self._loop.time() > now + SLICE:
                 break
-        self._handle = (
-            self._loop.call_soon(self._serve) if self._due else self._loop.call_later(self.timing.tick, self._tick)
-        )
+        self._handle = self._loop.call_soon(self._serve) if self._due else self._loop.call_later(self.timing.tick, self._tick)
 
     def _look_at(self, stream: Stream, now: float) -> None:
         expires = stream.profile.expires
