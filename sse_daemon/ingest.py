@@ -68,6 +68,7 @@ class Ingest:
         self.addresses: list[str] = []
         """Where the sockets are bound, with the ports that the kernel chose."""
         self._sockets: list[Reader] = []
+        self._sub: Reader | None = None
         self._paths: list[Path] = []
         self._locks: list[TextIO] = []
         self._complain = Sometimes(_log, loop.time)
@@ -78,7 +79,8 @@ class Ingest:
             sub = self._socket(zmq.SUB)
             sub.setsockopt(zmq.SUBSCRIBE, b"")
             self._bind(sub, pubsub)
-            self._sockets.append(Reader(sub, self._loop, self._published, lambda: not self._appender.full))
+            self._sub = Reader(sub, self._loop, self._published, lambda: not self._appender.full)
+            self._sockets.append(self._sub)
         if acked:
             router = self._socket(zmq.ROUTER)
             router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -96,7 +98,14 @@ class Ingest:
             reader.resume()
 
     def drain(self) -> None:
-        """Takes nothing more: PUB/SUB is not read, requests are answered `draining`."""
+        """Takes nothing more: requests are answered `draining`, PUB/SUB is closed behind what has arrived.
+
+        Closed, because a publisher that is connected to nobody keeps what it publishes meanwhile, and our successor gets it.
+        """
+        if self._sub is not None:
+            self._sockets.remove(self._sub)
+            self._sub.finish()
+            self._sub = None
         self.draining = True
 
     def close(self) -> None:
@@ -265,21 +274,35 @@ class Reader:
             self._handle.cancel()
         self._loop.remove_reader(self._fd)
 
+    def finish(self) -> None:
+        """Takes what has arrived, as far as it is welcome, and closes the socket."""
+        for _ in range(RECEIVE_HWM):
+            if not self._take_one():
+                break
+        self.close()
+        self._socket.close(linger=0)
+
     def _drain(self) -> None:
         self._handle = None
         for _ in range(MESSAGES_A_TURN):
-            if not self._willing():
-                return  # room() resumes
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not self._take_one():
                 return
-            try:
-                self._take(self, frames)
-            except Exception:  # noqa: BLE001
-                # A defect of ours, met by one message. Whoever sent it must not be able to end the reading of everybody's.
-                _log.exception("a message could not be handled")
         self.resume()
+
+    def _take_one(self) -> bool:
+        """False if nothing is there, and the descriptor will tell; or nothing is welcome, and `room` resumes."""
+        if not self._willing():
+            return False
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        try:
+            self._take(self, frames)
+        except Exception:  # noqa: BLE001
+            # A defect of ours, met by one message. Whoever sent it must not be able to end the reading of everybody's.
+            _log.exception("a message could not be handled")
+        return True
 
 
 def _forget(outcome: Outcome) -> None:

@@ -275,6 +275,25 @@ def test_what_was_accepted_before_sigterm_is_stored() -> None:
             assert again.events[: len(client.events)] == client.events
 
 
+def test_what_is_published_while_it_drains_waits_for_its_successor() -> None:
+    with RunningDaemon("[daemon]\ndrain_time = 20.0", backend="sqlite://{directory}/log.db") as daemon, ExitStack() as stack:
+        pub = stack.enter_context(Pub(daemon.pubsub))
+        client = stack.enter_context(connect(daemon, "patient"))
+        beginning = client.parser.last_event_id
+        pub.send(event(["patient"], "before"))
+        client.wait_events(1)
+        slow = stack.enter_context(stalled(daemon))
+        daemon.signal(signal.SIGTERM)
+        client.wait_closed()
+        for number in range(10):
+            pub.send(event(["patient"], str(number)))
+        slow.wait_closed()
+        assert daemon.wait() == 0
+        daemon.start()
+        with connect(daemon, "patient", last_id=beginning) as again:
+            assert again.wait_events(11) == ["before", *map(str, range(10))]
+
+
 # SIGHUP -----------------------------------------------------------------------------------------------------------------------
 
 
