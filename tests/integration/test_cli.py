@@ -29,10 +29,12 @@ class Stream:
     """One client, as plain as can be: what it has got is in `text`."""
 
     def __init__(self, daemon: RunningDaemon, participant: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", daemon.http_port))
-        self.socket.settimeout(30.0)
-        self.text = ""
+        self.socket = socket.create_connection(("127.0.0.1", daemon.http_port), timeout=30.0)
+        self.text, self.id = "", ""
         self.socket.sendall(f"GET /events HTTP/1.1\r\nHost: x\r\nX-Public-Key: {participant}\r\n\r\n".encode())
+
+    def open(self) -> None:
+        """Returns once the daemon has said `connected`."""
         self.read_until('"participant"')
         self.id = json.loads(self.text.partition("data: ")[2].partition("\n")[0])["client_id"]
 
@@ -52,6 +54,7 @@ class Stream:
 def stream(daemon: RunningDaemon, participant: str) -> Iterator[Stream]:
     opened = Stream(daemon, participant)
     try:
+        opened.open()
         yield opened
     finally:
         opened.socket.close()
