@@ -345,6 +345,7 @@ class Daemon:
     async def _drain_streams(self, over: float) -> None:
         """Sends new streams away from now on, and ends the others evenly over so many seconds."""
         self._door.closed_for = "drain"
+        self._longpoll.end()
         streams = list(self._hub.streams.values())
         begun = self._loop.time()
         for number, stream in enumerate(streams):

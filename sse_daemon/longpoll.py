@@ -28,6 +28,8 @@ class LongPoll:
     """Answers long-polls from the window, the backend, or when something comes."""
 
     def __init__(self, hub: Hub, catchup: CatchUp, backend: Backend, loop: asyncio.AbstractEventLoop) -> None:
+        self._ended = False
+        self._waiting: set[Waiter] = set()
         self._hub = hub
         self._catchup = catchup
         self._backend = backend
@@ -47,15 +49,23 @@ class LongPoll:
         deadline = self._loop.time() + wait
         while True:
             waiter = Waiter(profile, self._loop)
+            self._waiting.add(waiter)
             self._hub.wait(waiter)
             try:
                 events, position, gap = await self._scan(profile, position, limit)
                 if gap is not None:
                     return await self.present(profile, gap.reason)
-                if events or not await self._woken(waiter, deadline):
+                if events or self._ended or not await self._woken(waiter, deadline):
                     return Answer([sse.event_object(e, self._hub.incarnation) for e in events], self._cursor(position))
             finally:
+                self._waiting.discard(waiter)
                 self._hub.leave(waiter)
+
+    def end(self) -> None:
+        """Answers everybody who waits now with what there is, and from now on nobody waits: the daemon is going away."""
+        self._ended = True
+        for waiter in self._waiting:
+            waiter.wake()
 
     async def _scan(self, profile: Profile, position: int, limit: int) -> tuple[list[Event], int, Gap | None]:
         """Reads on from `position` until something passes the filter or the end is reached."""

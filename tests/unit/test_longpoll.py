@@ -77,6 +77,15 @@ async def test_after_the_wait_it_is_empty_and_the_cursor_has_passed_what_was_fil
     assert answer == ([], f"{poller.rig.hub.incarnation}-2")
 
 
+async def test_at_the_end_who_waits_is_answered_and_nobody_waits_any_more(poller: Poller) -> None:
+    asked = asyncio.create_task(poller.after(0, wait=60))
+    await asyncio.sleep(0)
+    poller.longpoll.end()
+    assert (await asked).events == []
+    assert (await poller.after(0, wait=60)).events == []
+    assert not poller.rig.hub.window.channels
+
+
 async def test_a_cancelled_wait_leaves_nothing_behind(poller: Poller) -> None:
     asked = asyncio.create_task(poller.after(0, wait=60))
     await asyncio.sleep(0)
