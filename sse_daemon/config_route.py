@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -16,6 +15,7 @@ from typing import Literal
 from attrs import NOTHING, frozen
 
 from sse_daemon.config_kinds import Conflict, Maybe, Pairs, Switch, Text, Word, refuse, setting, shown
+from sse_daemon.event import is_unsafe
 
 MAX_NAME = 200
 """Characters of a topic or an event's name: the envelope's bound."""
@@ -68,7 +68,7 @@ def _name_complaint(name: str) -> str | None:
         return "it is empty"
     if len(name) > MAX_NAME:
         return f"it has more than {MAX_NAME} characters"
-    if any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in name):
+    if is_unsafe(name):
         return f"{shown(name)} has control or format characters"
     return None
 

@@ -7,15 +7,25 @@ header), the rest its data. What is returned is valid and stays so: nothing behi
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import ujson
 
 from sse_daemon.errors import InvalidParticipant, Refusal
-from sse_daemon.event import PUBLIC, Attrs, Draft, Group, Item, Record, Repeat, Topic, participant_channel, topic_channel
+from sse_daemon.event import (
+    PUBLIC,
+    Attrs,
+    Draft,
+    Group,
+    Item,
+    Record,
+    Repeat,
+    Topic,
+    is_unsafe,
+    participant_channel,
+    topic_channel,
+)
 from sse_daemon.participant import canonical
 
 RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
@@ -61,7 +71,6 @@ Parsed: TypeAlias = Message | Group | Topic | Repeat
 _EVENT_MEMBERS = frozenset({"to", "group", "type", "topic", "attrs", "retain", "from", "n", "ttl", "data"})
 _GROUP_MEMBERS = frozenset({"group", "members", "from", "n"})
 _TOPIC_MEMBERS = frozenset({"topic", "known", "from", "n"})
-_PLAIN = re.compile(r"[ -~]+")
 
 
 def parse(frames: Sequence[bytes], bounds: Bounds) -> tuple[Parsed, ...]:
@@ -287,14 +296,9 @@ def _check_name(value: Any, code: str, what: str) -> str:
         raise Refusal(code, f"'{what}' is a string that is not empty")
     if len(value) > MAX_NAME:
         raise Refusal(code, f"'{what}' has at most {MAX_NAME} characters")
-    if not _PLAIN.fullmatch(value) and any(unicodedata.category(c) in _UNSAFE for c in value):
+    if is_unsafe(value):
         raise Refusal(code, f"'{what}' has no control or format characters")
     return value
-
-
-# Control, format (bidi overrides among them), surrogate, line and paragraph separator: none belongs in a name that
-# stands in a line-based protocol and in an operator's terminal.
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def _attrs(value: Any) -> Attrs:
@@ -316,8 +320,10 @@ def _attr_value(value: Any) -> str | tuple[str, ...]:
 def _attr_text(value: Any, most: int) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise Refusal("bad_attrs", f"'attrs' holds strings, or lists of strings, of at most {most} characters")
-    if any(unicodedata.category(c) == "Cs" for c in value):
-        raise Refusal("bad_attrs", "a lone surrogate is no character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Refusal("bad_attrs", "a lone surrogate is no character") from None
     return value
 
 

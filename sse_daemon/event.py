@@ -9,6 +9,7 @@ stored as plain tuples no work for the garbage collector.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import NamedTuple, TypeAlias
 
 from sse_daemon.errors import InvalidCursor
@@ -25,6 +26,8 @@ def attrs_bytes(attrs: Attrs) -> int:
     return size
 
 
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
 PUBLIC = "public"
 """The channel of every public event."""
 
@@ -37,6 +40,16 @@ def participant_channel(participant: str) -> str:
 def topic_channel(topic: str) -> str:
     """The channel of the public events of `topic`."""
     return f"topic/{topic}"
+
+
+def is_unsafe(name: str) -> bool:
+    """True if a name has a character that controls, formats (bidi overrides among them) or separates lines, or half a surrogate.
+
+    None of them belongs in a name that stands in a line-based protocol and in an operator's terminal.
+    """
+    if name.isascii():
+        return not name.isprintable()
+    return any(unicodedata.category(character) in _UNSAFE for character in name)
 
 
 class Draft(NamedTuple):

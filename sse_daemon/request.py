@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -17,14 +16,11 @@ from sse_daemon.auth import Asking
 from sse_daemon.config_route import EVENTS, Route
 from sse_daemon.envelope import MAX_NAME
 from sse_daemon.errors import InvalidCursor, RequestRefused
-from sse_daemon.event import Cursor
+from sse_daemon.event import Cursor, is_unsafe
 from sse_daemon.subscription import Filter, alternatives
 
 Values: TypeAlias = Callable[[str], Sequence[str]]
 """Every value that a name has in a request, in order."""
-
-_NEVER_IN_A_TOPIC = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""The categories of characters that the envelope refuses in a topic: no producer can have published to one with them."""
 
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -47,7 +43,7 @@ class Request(NamedTuple):
         if self.route.topic is None:
             return None
         topic = _PLACE.sub(lambda match: self.places[match[1]], self.route.topic)
-        if len(topic) > MAX_NAME or any(unicodedata.category(char) in _NEVER_IN_A_TOPIC for char in topic):
+        if len(topic) > MAX_NAME or is_unsafe(topic):  # no producer can have published to it
             raise RequestRefused(404, "unknown_topic", "there is no such topic")
         return topic
 
