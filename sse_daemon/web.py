@@ -327,6 +327,7 @@ class Events(Base):
                 return  # the client has gone
             finally:
                 self._waiting = None
+        self.site.door.check_barred(asked.profile.participant)  # again: it may have been kicked while it waited
         self.set_header("Content-Type", "application/json")
         self.finish(answer.body())
 
@@ -354,10 +355,16 @@ class Events(Base):
             if asked.resync is None:
                 opening = preamble(lambda id: self._first(asked, id), snapshots, profile)
             else:
-                self.site.catchup.resyncs[asked.resync] += 1
                 opening = self._first(asked, "") + resync_blocks(asked.resync, None, snapshots, profile)
         head = self._stream_headers() + ([("Transfer-Encoding", "chunked")] if profile.wire.chunked else [])
         response = sse.head("200 OK", [*head, ("Connection", "close")]) + profile.wire.wrap(opening)
+        # Again: the log was waited for, and meanwhile an operator may have acted, or a crowd have come in by the same way.
+        self.site.door.check_barred(profile.participant)
+        if (reason := self.site.door.obstacle()) is not None:
+            self._turn_away(asked, reason)
+            return
+        if asked.resync is not None:
+            self.site.catchup.resyncs[asked.resync] += 1
         if (connection := self._take_socket()) is not None:
             stream = Stream(connection, profile, response, position, position, asyncio.get_running_loop().time())
             stream.settled = asked.cursor is None
