@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sse_daemon import sse
-from sse_daemon.backend import Backend, Gap, Page, Snapshots
+from sse_daemon.backend import PAGE_BYTES, Backend, Gap, Page, Snapshots
 from sse_daemon.errors import BackendError
 from sse_daemon.event import Cursor
-from sse_daemon.hub import PAGE, Hub
+from sse_daemon.hub import PAGE, Hub, within
 from sse_daemon.stream import Gone, Profile, State, Stream
 from sse_daemon.window import Entry, Overtaken, Window, entry_of, event_of
 
@@ -62,8 +62,9 @@ class CatchUp:
             entries = window.read(channels, after, self.hub.end, limit)
         except Overtaken:
             return await self._backend.read(names, after, limit)
-        through = self.hub.end if len(entries) < limit else entries[-1][0]
-        return Page([event_of(entry) for entry in entries], max(through, after))
+        part = within(entries, PAGE_BYTES)  # as the backend's: who asks holds all of it at once
+        through = self.hub.end if len(part) == len(entries) < limit else part[-1][0]
+        return Page([event_of(entry) for entry in part], max(through, after))
 
     async def _run(self, stream: Stream) -> None:
         try:
@@ -93,10 +94,13 @@ class CatchUp:
                 return None
             if all(channel.evicted <= stream.cursor for channel in stream.channels):
                 self._back(stream)
-            elif page.through >= end:
+                return None
+            if page.through >= end:
                 stream.outrun += 1
                 if stream.outrun >= OUTRUN:
                     return "lagged"
+            # A log in memory never waits, and a filter may let nothing pass: the socket would not stop it either.
+            await asyncio.sleep(0)
         return None
 
     def _write(self, stream: Stream, page: Page) -> bool:

@@ -376,7 +376,7 @@ class Hub:
 
         Raises Gone.
         """
-        entries = _first(entries, MAX_WRITE)
+        entries = within(entries, MAX_WRITE)
         batch = self._encode(stream.cursor, entries, stream.profile)
         if batch is not None and not stream.write(batch, now):
             self._block(stream)
@@ -435,7 +435,7 @@ def _live(channel: Channel) -> Iterator[Member]:
     return (member for member in channel.streams if member.state is State.LIVE)
 
 
-def _first(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
+def within(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
     """As many of the first entries as their frames have `most` bytes together, and at least one."""
     size = 0
     for count, entry in enumerate(entries):

@@ -12,7 +12,9 @@ from sse_daemon.backend import Gap, Limits, Page
 from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.errors import BackendUnavailable
 from sse_daemon.event import PUBLIC, Draft
+from sse_daemon.hub import PAGE
 from sse_daemon.stream import State
+from sse_daemon.subscription import Filter
 from tests.unit.test_hub import Client, Rig, check
 
 
@@ -151,3 +153,17 @@ async def test_eviction_that_outruns_a_willing_reader_three_times_is_a_lag() -> 
     assert reasons in ([], ["lagged"]) and len(reads) >= 1
     await finish(rig)
     check(rig, client)
+
+
+async def test_a_walk_through_a_log_that_never_waits_leaves_the_loop_to_others() -> None:
+    rig = await rig_of(0, 1 << 30)
+    for _ in range(10 * PAGE):
+        await rig.publish([PUBLIC])
+    await rig_turns(rig, 3)
+    client = await rig.connect("a", after=0, filter=Filter(types=("none",)))
+    turns = 0
+    while client.stream.state is not State.LIVE:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 10, "a turn for each page"
+    await finish(rig)

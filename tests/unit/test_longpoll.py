@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sse_daemon.backend import PAGE_BYTES
 from sse_daemon.event import PUBLIC, Draft, participant_channel
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.stream import Profile, Wire
@@ -117,3 +118,34 @@ async def test_a_position_that_the_log_no_longer_has_is_answered_by_a_resync() -
     answer = await poller.after(0)
     assert [event["type"] for event in answer.events] == ["resync"] and answer.cursor.endswith("-3")
     await rig.stop()
+
+
+async def test_an_answer_is_bounded_in_bytes_and_the_next_one_goes_on(poller: Poller) -> None:
+    for _ in range(5):
+        await poller.rig.publish([PUBLIC], size=PAGE_BYTES // 2)
+    await publish(poller, "last")
+    got: list[str] = []
+    position = 0
+    while position < 6:
+        answer = await poller.after(position)
+        assert 1 <= len(answer.events) <= 2
+        got += [event["id"] for event in answer.events]
+        position = int(answer.cursor.rpartition("-")[2])
+    assert got == [f"{poller.rig.hub.incarnation}-{position}" for position in range(1, 7)]
+
+
+async def test_one_event_that_is_larger_than_an_answer_comes_alone(poller: Poller) -> None:
+    await poller.rig.publish([PUBLIC], size=2 * PAGE_BYTES)
+    await publish(poller, "next")
+    assert len((await poller.after(0)).events) == 1
+
+
+async def test_a_scan_in_which_nothing_passes_leaves_the_loop_to_others(poller: Poller) -> None:
+    await publish(poller, *["other"] * 20)
+    asked = asyncio.create_task(poller.after(0, limit=2, filter=Filter(types=("none",))))
+    turns = 0
+    while not asked.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 10, "a turn for each page"
+    assert asked.result().cursor == f"{poller.rig.hub.incarnation}-20"
