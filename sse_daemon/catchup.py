@@ -78,6 +78,10 @@ class CatchUp:
             # It cannot be served now and must not be lied to: it comes back with its cursor when the backend is well.
             _log.warning("cannot read the log", extra={"id": stream.profile.id, "error": str(error)})
             self.hub.finish(stream, "unavailable", self._retry_ms())
+        except Exception:  # noqa: BLE001
+            # A defect of ours, met by one stream. Nothing else would ever look at it again: no heartbeat, no stall, no end.
+            _log.exception("a stream could not be served", extra={"id": stream.profile.id})
+            self.hub.finish(stream, "unavailable", self._retry_ms())
 
     async def _bring(self, stream: Stream) -> str | None:
         """Reads pages until the window can go on (None), the socket is full (None), or there is a hole: its reason."""

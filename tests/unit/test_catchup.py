@@ -167,3 +167,20 @@ async def test_a_walk_through_a_log_that_never_waits_leaves_the_loop_to_others()
         turns += 1
     assert turns >= 10, "a turn for each page"
     await finish(rig)
+
+
+async def test_a_defect_met_by_one_stream_ends_it_with_bye_instead_of_leaving_it_silent(expect_log: Callable[..., Any]) -> None:
+    expect_log("sse_daemon.catchup", "a stream could not be served")
+    rig, backend = await faulty_rig(0)
+    await rig.publish([PUBLIC])
+    await rig_turns(rig, 3)
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    backend.before = fail  # type: ignore[method-assign]
+    client = await rig.connect("a", after=0)
+    await rig.settle()
+    assert [block.get("event") for block in client.blocks()][-1] == "bye"
+    assert client.stream.state is State.CLOSED
+    await rig.stop()
