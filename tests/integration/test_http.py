@@ -213,7 +213,9 @@ def test_filters(get: Get, publisher: Publisher, parameters: str, passing: str) 
     frames = [envelope(n, to=["f"], type=t, attrs=a, **({"topic": p} if p else {})) for n, (t, p, a) in FILTERED.items()]
     ids = dict(zip(FILTERED, publisher.send(*frames), strict=True))
     expected = passing.split()
-    answer = get(query("/events", public_key="f", last_event_id=start, wait="0") + f"&{parameters}", ("Accept", "application/json"))
+    answer = get(
+        query("/events", public_key="f", last_event_id=start, wait="0") + f"&{parameters}", ("Accept", "application/json")
+    )
     body = answer.json()
     assert [e["data"] for e in body["events"]] == expected
     assert body["cursor"] == ids["news"]
@@ -308,7 +310,9 @@ def test_other_methods(get: Get, method: str, target: str) -> None:
     assert refusal(response) == (405, "method_not_allowed")
 
 
-@pytest.mark.parametrize("target", ["/", "/event", "/events/", "/events/x", "//events", "/Events", "/metrics", "/clients", "/%00"])
+@pytest.mark.parametrize(
+    "target", ["/", "/event", "/events/", "/events/x", "//events", "/Events", "/metrics", "/clients", "/%00"]
+)
 def test_other_paths(get: Get, target: str) -> None:
     assert refusal(get(target, ALICE)) == (404, "not_found")
     assert get(target, ALICE, ("Content-Length", "0"), method="POST").status == 404
@@ -363,7 +367,9 @@ MALFORMED = {
     "too many parameters": b"GET /events?" + b"a=1&" * 1500 + b" HTTP/1.1\r\n" + KEY + b"\r\n",
     "two lengths": b"GET /events HTTP/1.1\r\n" + KEY + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
     "a large body": b"GET /events HTTP/1.1\r\n" + KEY + b"Content-Length: 300000\r\n\r\n",
-    "a form that is none": b"POST /events HTTP/1.1\r\n" + KEY + b"Content-Type: multipart/form-data\r\nContent-Length: 3\r\n\r\nabc",
+    "a form that is none": b"POST /events HTTP/1.1\r\n"
+    + KEY
+    + b"Content-Type: multipart/form-data\r\nContent-Length: 3\r\n\r\nabc",
     "a filter that is not UTF-8": b"GET /events?types=%FF HTTP/1.1\r\n" + KEY + b"\r\n",
 }
 

@@ -77,7 +77,9 @@ def received(client: Client, acked: Acked, participant: str) -> list[str]:
         ('{"to":["data"]}\n\u2028\u0085\u0000 \U0001f600'.encode(), "\u2028\u0085\u0000 \U0001f600"),
     ],
 )  # fmt: skip
-def test_data_arrives_as_it_was_written_but_for_line_ends(shared: RunningDaemon, acked: Acked, frame: bytes, data: str | None) -> None:
+def test_data_arrives_as_it_was_written_but_for_line_ends(
+    shared: RunningDaemon, acked: Acked, frame: bytes, data: str | None
+) -> None:
     with connect(shared, "data") as client:
         acked.store(frame)
         # Data that is empty is no event to a browser, and none to the parser.
@@ -124,7 +126,9 @@ def test_a_batch_is_one_record(shared: RunningDaemon, acked: Acked, pub: Pub) ->
         event(["whole"], b"\xff"),
     ],
 )
-def test_a_batch_is_refused_whole_with_the_place_of_its_first_bad_event(shared: RunningDaemon, acked: Acked, pub: Pub, bad: bytes) -> None:
+def test_a_batch_is_refused_whole_with_the_place_of_its_first_bad_event(
+    shared: RunningDaemon, acked: Acked, pub: Pub, bad: bytes
+) -> None:
     good = event(["whole"], "good")
     refused_before = sum(metrics(shared)["messages_refused_total"].values())
     with connect(shared, "whole") as client:
@@ -134,7 +138,9 @@ def test_a_batch_is_refused_whole_with_the_place_of_its_first_bad_event(shared: 
         assert received(client, acked, "whole") == []
 
 
-def test_a_first_frame_that_is_no_header_is_the_topic_of_those_that_name_none(shared: RunningDaemon, acked: Acked, pub: Pub) -> None:
+def test_a_first_frame_that_is_no_header_is_the_topic_of_those_that_name_none(
+    shared: RunningDaemon, acked: Acked, pub: Pub
+) -> None:
     with connect(shared, "topical", topics="sport") as sport, connect(shared, "topical", topics="news") as news:
         acked.store(b"sport", event(["topical"], "1"), event(["topical"], "2", topic="news"))
         pub.send(b"sport", event(["topical"], "3"))
@@ -296,7 +302,9 @@ def test_an_expired_event_is_skipped_and_is_no_hole(shared: RunningDaemon, acked
 # Numbers ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_repeat_is_answered_with_the_first_ids_and_stored_once_on_both_sockets(shared: RunningDaemon, acked: Acked, pub: Pub) -> None:
+def test_a_repeat_is_answered_with_the_first_ids_and_stored_once_on_both_sockets(
+    shared: RunningDaemon, acked: Acked, pub: Pub
+) -> None:
     with connect(shared, "repeats") as client:
         one, two, three = (event(["repeats"], str(n), sender="rep/1", n=n) for n in (1, 2, 3))
         first = acked.store(one)
@@ -449,7 +457,17 @@ def test_the_daemon_serves_all_its_addresses() -> None:
 
 def test_a_malformed_message_harms_only_itself(shared: RunningDaemon, pub: Pub, acked: Acked) -> None:
     before = metrics(shared)["messages_refused_total"]
-    garbage = [b"{", b"{}", b"{\xff}\n", b"\xff\xfe", b"", b"{" * 10_000, b'{"to":' + b"[" * 5000 + b"]" * 5000 + b"}", b"[1]", b"null"]
+    garbage = [
+        b"{",
+        b"{}",
+        b"{\xff}\n",
+        b"\xff\xfe",
+        b"",
+        b"{" * 10_000,
+        b'{"to":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b"[1]",
+        b"null",
+    ]
     with connect(shared, "harmless") as client:
         for number, frame in enumerate(garbage):
             pub.send(frame)

@@ -64,7 +64,12 @@ def message(n: int, data: str) -> Message:
     return Message("message", data, f"0123456789ab-{n}")
 
 
-RUN = [Sent("a1", ["a"], "0123456789ab-1"), Sent("all", "*", None), Sent("b1", ["b"], "0123456789ab-3"), Sent("ab", ["a", "b"], "0123456789ab-4")]
+RUN = [
+    Sent("a1", ["a"], "0123456789ab-1"),
+    Sent("all", "*", None),
+    Sent("b1", ["b"], "0123456789ab-3"),
+    Sent("ab", ["a", "b"], "0123456789ab-4"),
+]
 A = [message(1, "a1"), message(2, "all"), message(4, "ab")]
 B = [message(2, "all"), message(3, "b1"), message(4, "ab")]
 

@@ -65,7 +65,11 @@ def test_a_wrong_configuration_is_listed_before_any_socket_opens() -> None:
         assert daemon.wait() == 2
         lines = [line for line in daemon.log().splitlines() if "sse-daemon.toml" in line]
         assert len(lines) == 3
-        assert {word for word in ("hartbeat", "limit", "nonsense") if any(word in line for line in lines)} == {"hartbeat", "limit", "nonsense"}
+        assert {word for word in ("hartbeat", "limit", "nonsense") if any(word in line for line in lines)} == {
+            "hartbeat",
+            "limit",
+            "nonsense",
+        }
         assert not daemon.admin.exists()
     finally:
         daemon._end()
@@ -257,7 +261,11 @@ def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
 
 def test_what_was_accepted_before_sigterm_is_stored() -> None:
     frames = {n: event(["kept"], str(n), sender="kept/1", n=n) for n in range(1, 501)}
-    with RunningDaemon(backend="sqlite://{directory}/log.db") as daemon, connect(daemon, "kept") as client, Acked(daemon.acked) as acked:
+    with (
+        RunningDaemon(backend="sqlite://{directory}/log.db") as daemon,
+        connect(daemon, "kept") as client,
+        Acked(daemon.acked) as acked,
+    ):
         beginning = client.parser.last_event_id
         for n, frame in frames.items():
             acked.send(frame, id=b"first %d" % n)
@@ -499,7 +507,9 @@ def test_systemds_own_tool_hands_over_the_socket() -> None:
     try:
         with daemon._log.open("ab") as log:
             daemon._mark = 0
-            daemon.process = subprocess.Popen([*command, *COMMAND, *daemon._arguments()], env=daemon._environ, stdout=log, stderr=log)
+            daemon.process = subprocess.Popen(
+                [*command, *COMMAND, *daemon._arguments()], env=daemon._environ, stdout=log, stderr=log
+            )
         wait(lambda: "Listening on" in daemon.log(), "the tool")
         with Client(port, "a") as client:  # the daemon is started by the first one who comes
             client.opened()
@@ -567,4 +577,3 @@ def test_without_files_left_it_serves_on_and_recovers() -> None:
             acked.store(event(["new"], "x"))
             assert new.wait_events(1) == ["x"]
         assert "Traceback" not in daemon.log()
-

@@ -180,7 +180,9 @@ def test_anonymous_on_a_route_with_a_topic(connect: Callable[..., Client], publi
     assert data(connect().get("/chats/1?wait=0", JSON, ("Last-Event-ID", before)).json()) == ["public"]
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "0", "000000000000-1", "{inc}-999999", "{inc}-01", "{inc}-1 ", "{INC}-1", "x" * 5000])
+@pytest.mark.parametrize(
+    "cursor", ["nonsense", "0", "000000000000-1", "{inc}-999999", "{inc}-01", "{inc}-1 ", "{INC}-1", "x" * 5000]
+)
 def test_a_cursor_that_is_none_is_answered_by_a_resync(poll: Callable[..., Any], publisher: Publisher, cursor: str) -> None:
     publisher.event("kept", to=["lost"], retain=True)
     at = publisher.event("x", to=["nobody"])

@@ -140,9 +140,7 @@ def test_with_a_cursor_everything_after_it_and_no_snapshots(get: Get, publisher:
         ("/events?last_event_id=&lastEventId={a}", [], "a"),
     ],
 )
-def test_where_the_cursor_stands(
-    get: Get, publisher: Publisher, target: str, headers: list[Header], used: str | None
-) -> None:
+def test_where_the_cursor_stands(get: Get, publisher: Publisher, target: str, headers: list[Header], used: str | None) -> None:
     names = {"a": publisher.event("a", to=["x"]), "b": publisher.event("b", to=["x"]), None: publisher.event("c", to=["x"])}
     places = {name: id for name, id in names.items() if name}
     stream = get("x", None, *[(name, value.format(**places)) for name, value in headers], target=target.format(**places))
@@ -197,7 +195,9 @@ class Counter:
                 self.last = publisher.event(str(number), **self._header)
 
 
-def test_reconnecting_while_events_come_loses_none_and_repeats_none(get: Get, daemon: RunningDaemon, publisher: Publisher) -> None:
+def test_reconnecting_while_events_come_loses_none_and_repeats_none(
+    get: Get, daemon: RunningDaemon, publisher: Publisher
+) -> None:
     cursor = publisher.event("start", to=["restless"])
     got: list[str] = []
     with Counter(daemon.acked, to=["restless"]):
@@ -317,7 +317,19 @@ def check_resync(stream: Response, reason: str, cursor: str, snapshots: list[byt
 @pytest.mark.parametrize("snapshots", [[], [b"one"], [b"one", b"two"]])
 @pytest.mark.parametrize(
     "cursor",
-    ["nonsense", "0", "-", "{inc}", "{inc}-", "{inc}--1", "{inc}-01", "{inc}-1e1", "{inc}-999999", "{inc}-" + "9" * 60, "0-{inc}"],
+    [
+        "nonsense",
+        "0",
+        "-",
+        "{inc}",
+        "{inc}-",
+        "{inc}--1",
+        "{inc}-01",
+        "{inc}-1e1",
+        "{inc}-999999",
+        "{inc}-" + "9" * 60,
+        "0-{inc}",
+    ],
 )
 def test_unknown_cursor(get: Get, publisher: Publisher, cursor: str, snapshots: list[bytes]) -> None:
     key = f"unknown-{len(snapshots)}"

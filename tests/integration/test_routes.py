@@ -133,9 +133,7 @@ def publish_all(publisher: Publisher) -> str:
         ("/json?topics=chat.7", [], ["public 7", "last 7"]),
     ],
 )
-def test_topic_and_participant(
-    get: Get, publisher: Publisher, target: str, headers: list[Header], expected: list[str]
-) -> None:
+def test_topic_and_participant(get: Get, publisher: Publisher, target: str, headers: list[Header], expected: list[str]) -> None:
     """The topic's public events and the participant's own with that topic; live, replayed and long-polled."""
     before = publisher.event("before", to=["nobody"])
     live = get(target, *headers)
@@ -176,7 +174,9 @@ def test_a_path_that_can_be_no_topic(get: Get, chat: str) -> None:
         assert (response.status, response.json()["error"]) == (404, "unknown_topic")
 
 
-@pytest.mark.parametrize("path", ["/chats//events", "/chats/1/2/events", "/chats/1", "/chats/1/events/", "/rooms/1", "/json/", "/JSON"])
+@pytest.mark.parametrize(
+    "path", ["/chats//events", "/chats/1/2/events", "/chats/1", "/chats/1/events/", "/rooms/1", "/json/", "/JSON"]
+)
 def test_a_placeholder_is_one_segment(get: Get, path: str) -> None:
     response = get(path, ("X-Public-Key", "ann"))
     assert (response.status, response.json()["error"]) == (404, "not_found")
@@ -264,7 +264,20 @@ def test_a_first_event_of_the_route_s_own(get: Get) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ['"', '","x":"', "\\", '\\"', "\r\n\r\nid: 9", "\n\ndata: x", "\0\x1f\x7f", "\u2028\u2029\x85", "{value}", "{client_id}", "</script>", "\U0001f600"],
+    [
+        '"',
+        '","x":"',
+        "\\",
+        '\\"',
+        "\r\n\r\nid: 9",
+        "\n\ndata: x",
+        "\0\x1f\x7f",
+        "\u2028\u2029\x85",
+        "{value}",
+        "{client_id}",
+        "</script>",
+        "\U0001f600",
+    ],
 )
 def test_what_a_path_puts_into_the_first_event_is_a_json_string_and_nothing_else(get: Get, value: str) -> None:
     stream = get(f"/templates/{quote(value, safe='')}")

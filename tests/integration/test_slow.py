@@ -62,7 +62,11 @@ def test_a_client_that_does_not_read_costs_nobody_anything_and_learns_of_the_hol
 
 def test_a_client_that_reads_again_in_time_gets_everything() -> None:
     # The window has 4 MiB of the 16, the log all: first it reads from the one, then from the other.
-    with RunningDaemon(config(kept=64 * MIB)) as daemon, Acked(daemon.acked) as acked, connect(daemon, "slow", buffer=4096) as slow:
+    with (
+        RunningDaemon(config(kept=64 * MIB)) as daemon,
+        Acked(daemon.acked) as acked,
+        connect(daemon, "slow", buffer=4096) as slow,
+    ):
         publish(acked, 0, 800)
         assert metrics(daemon)["streams_blocked"] == 1
         wait(lambda: slow.take(30_000) == 0 and len(slow.events) > 700, "most of it, in small sips")

@@ -103,7 +103,12 @@ def spoil(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "says"),
-    [("no database", "damaged or no database"), ("damaged", "damaged"), ("another program's", "something else"), ("newer", "newer")],
+    [
+        ("no database", "damaged or no database"),
+        ("damaged", "damaged"),
+        ("another program's", "something else"),
+        ("newer", "newer"),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_one_clear_line_and_is_left_alone(how: str, says: str) -> None:
     daemon = RunningDaemon(backend="sqlite://{directory}/log.db")

@@ -306,9 +306,7 @@ async def test_ends_of_every_kind_are_reconnected() -> None:
         assert it.seen[-1].headers["last-event-id"] == "c-4"
 
 
-@pytest.mark.parametrize(
-    "status", ["500 Oops", "502 Bad Gateway", "503 Busy", "504 Late", "429 Slow", "408 Late", "425 Early"]
-)
+@pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "503 Busy", "504 Late", "429 Slow", "408 Late", "425 Early"])
 async def test_passing_statuses_are_retried(status: str) -> None:
     scripts = (answers(status), answers(status, "Retry-After: 0"), says(event("c-1")))
     async with server(*scripts) as it, follow(it.url, last_event_id="c-0") as stream:
@@ -398,9 +396,7 @@ async def test_final_statuses(status: str) -> None:
         error = await fails(it, SubscribeRefused)
         assert isinstance(error, SubscribeRefused)
         assert error.status == int(status[:3])
-        assert (error.code, error.detail) == (
-            ("some_code", "because") if body else ("http_204", "the answer does not say why")
-        )
+        assert (error.code, error.detail) == (("some_code", "because") if body else ("http_204", "the answer does not say why"))
         assert len(it.seen) == 1
 
 

@@ -18,7 +18,7 @@ from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.catchup import CatchUp
 from sse_daemon.event import PUBLIC, Draft, participant_channel
 from sse_daemon.hub import Hub
-from sse_daemon.stream import Profile, State, Stream, Wire
+from sse_daemon.stream import Batch, Profile, State, Stream, Wire
 from sse_daemon.subscription import Filter, Subscription
 from sse_daemon.window import Window
 
@@ -70,7 +70,7 @@ class Rig:
         """Turns the loop until every client has read all that it will get."""
         deadline = self.loop.time() + 30
         while True:
-            quiet = not any([client.read() for client in self.clients])
+            quiet = not sum(client.read() for client in self.clients)
             done = all(client.stream.state in (State.LIVE, State.CLOSED) for client in self.clients)
             if quiet and done and self.hub.end == self.hub.window.head and not self.hub._plan:
                 return
@@ -295,10 +295,17 @@ async def test_streams_of_one_channel_share_one_buffer() -> None:
     rig = await Rig(1 << 20, 1 << 20).start()
     clients = [await rig.connect("a") for _ in range(3)]
     await rig.settle()
-    seen = []
+    seen: list[Batch] = []
+
+    class Spy(Stream):
+        __slots__ = ()
+
+        def write(self, batch: Batch, now: float) -> bool:
+            seen.append(batch)
+            return super().write(batch, now)
+
     for client in clients:
-        write = type(client.stream).write
-        client.stream.__class__ = type("Spy", (Stream,), {"__slots__": (), "write": lambda s, b, n: seen.append(b) or write(s, b, n)})
+        client.stream.__class__ = Spy
     await rig.publish([PUBLIC])
     await finish_and_check(rig)
     assert len(seen) == 3 and len({id(batch) for batch in seen}) == 1

@@ -148,7 +148,10 @@ DATA = {
     "a line end at the end": ("a\n", b"data: a\ndata: \n"),
     "fields": ("x\nid: 1\n\nevent: bye\r\rretry: 1", b"data: x\ndata: id: 1\ndata: \ndata: event: bye\ndata: \ndata: retry: 1\n"),
     "NUL": ("a\0b", b"data: a\0b\n"),
-    "U+2028 and U+0085": ("a\u2028b\u2029c\x85d\x0b\x0c\x1c\x1d\x1ee", "data: a\u2028b\u2029c\x85d\x0b\x0c\x1c\x1d\x1ee\n".encode()),
+    "U+2028 and U+0085": (
+        "a\u2028b\u2029c\x85d\x0b\x0c\x1c\x1d\x1ee",
+        "data: a\u2028b\u2029c\x85d\x0b\x0c\x1c\x1d\x1ee\n".encode(),
+    ),
     "a byte order mark": ("\ufeffa", "data: \ufeffa\n".encode()),
     "beyond the BMP": ("grüße \U0001f600", "data: grüße \U0001f600\n".encode()),
     "a megabyte": (BIG, b"data: " + BIG.encode() + b"\n"),
