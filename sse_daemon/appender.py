@@ -19,6 +19,10 @@ MAX_RECORDS = 1000
 """Records of one append: what a backend commits together."""
 MAX_BYTES = 4 * 1024 * 1024
 """Bytes of one append, unless one record alone is larger."""
+MAX_RECIPIENTS = 20_000
+"""Recipients of one append, unless one record alone has more: a short frame to a group is a thousand of them. A million in one
+append held the loop for 250 ms and took 100 MB.
+"""
 ITEM_BYTES = 700
 """What an item that waits costs beside the bytes of its frame: tuples, strings, who is to be answered (tracemalloc)."""
 
@@ -100,15 +104,22 @@ class Appender:
     def _take(self) -> list[Job]:
         """The next jobs that go into one append; one that changes a group ends it, so that later ones see it in force."""
         jobs: list[Job] = []
-        size = 0
+        size = recipients = 0
         while self._jobs and len(jobs) < MAX_RECORDS:
             size += self._jobs[0].size
-            if jobs and size > MAX_BYTES:
+            recipients += self._recipients(self._jobs[0])
+            if jobs and (size > MAX_BYTES or recipients > MAX_RECIPIENTS):
                 break
             jobs.append(self._jobs.popleft())
             if jobs[-1].is_control:
                 break
         return jobs
+
+    def _recipients(self, job: Job) -> int:
+        """How many channels the job's events will be for, by the groups in force: about the work that they are."""
+        groups = self._directory.groups
+        messages = [item for item in job.parsed if isinstance(item, Message)]
+        return sum(len(item.to) + (len(groups.get(item.group, ())) if item.group else 0) for item in messages)
 
     async def _append(self, jobs: Sequence[Job]) -> None:
         records, resolved = [], []

@@ -159,6 +159,23 @@ async def test_one_append_is_bounded_in_records_and_in_bytes(until: Until, monke
         assert len(b.outcomes) == 29
 
 
+async def test_one_append_is_bounded_in_recipients_of_groups_too(until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECIPIENTS", 5)
+    async with bench() as at:
+        at.offer("group", {"group": "g", "members": ["a", "b", "c"]})
+        await until(lambda: at.outcomes)
+        at.backend.gate.clear()
+        at.offer("first")
+        await until(lambda: at.backend.asked == [1, 1])
+        for number in range(3):
+            at.offer(f"group {number}", {"group": "g", "to": ["d"]})
+        at.offer("named", {"to": list("abcdef")})
+        at.offer("public")
+        at.backend.gate.set()
+        await until(lambda: len(at.outcomes) == 7)
+    assert at.backend.asked == [1, 1, 1, 1, 1, 1, 1]
+
+
 async def test_a_group_counts_for_every_message_behind_it(until: Until) -> None:
     async with bench() as b:
         b.offer("early", {"group": "g"})
