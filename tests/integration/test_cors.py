@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import pytest
 
@@ -38,19 +37,6 @@ STRANGERS = [
 ]
 
 Get = Callable[..., Response]
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def get(daemon: RunningDaemon) -> Iterator[Get]:
-    """get(target, *headers, **how) -> a response on a connection of its own."""
-    with ExitStack() as opened:
-        yield lambda target, *headers, **how: opened.enter_context(Client(daemon.http_port)).get(target, *headers, **how)
 
 
 def origin(name: str) -> Header:

@@ -29,29 +29,6 @@ Get = Callable[..., Response]
 Until = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def publisher(daemon: RunningDaemon) -> Iterator[Publisher]:
-    with Publisher(daemon.acked) as publisher:
-        yield publisher
-
-
-@pytest.fixture
-def get(daemon: RunningDaemon) -> Iterator[Get]:
-    """get(target, *headers, method="GET", version="1.1", of=daemon) -> a response on a connection of its own."""
-    with ExitStack() as opened:
-
-        def run(target: str, *headers: Header, of: RunningDaemon = daemon, **how: str) -> Response:
-            return opened.enter_context(Client(of.http_port)).get(target, *headers, **how)
-
-        yield run
-
-
 def participant(stream: Response) -> Any:
     """Whom the stream is for, as its first event says."""
     assert stream.status == 200, stream.raw_head

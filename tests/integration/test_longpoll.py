@@ -39,18 +39,6 @@ Until = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def publisher(daemon: RunningDaemon) -> Iterator[Publisher]:
-    with Publisher(daemon.acked) as publisher:
-        yield publisher
-
-
-@pytest.fixture(scope="module")
 def little() -> Iterator[tuple[RunningDaemon, Publisher]]:
     """A daemon that keeps next to nothing, and a publisher of it."""
     with RunningDaemon(LITTLE) as daemon, Publisher(daemon.acked) as publisher:

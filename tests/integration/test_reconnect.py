@@ -35,18 +35,6 @@ Until = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon() as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def publisher(daemon: RunningDaemon) -> Iterator[Publisher]:
-    with Publisher(daemon.acked) as publisher:
-        yield publisher
-
-
-@pytest.fixture(scope="module")
 def little() -> Iterator[RunningDaemon]:
     """A daemon that keeps little, for clients of which the kernel keeps little."""
     with RunningDaemon(LITTLE) as daemon:

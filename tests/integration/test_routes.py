@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.integration.client import Client, Header, Publisher, Response, envelope
-from tests.integration.daemon import RunningDaemon
+from tests.integration.client import Header, Publisher, Response, envelope
 from tests.wire.whatwg import parse
 
 CONFIG = """
@@ -70,25 +68,6 @@ heartbeat = 0.5
 JSON = ("Accept", "application/json")
 
 Get = Callable[..., Response]
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def publisher(daemon: RunningDaemon) -> Iterator[Publisher]:
-    with Publisher(daemon.acked) as publisher:
-        yield publisher
-
-
-@pytest.fixture
-def get(daemon: RunningDaemon) -> Iterator[Get]:
-    """get(target, *headers, **how) -> a response on a connection of its own."""
-    with ExitStack() as opened:
-        yield lambda target, *headers, **how: opened.enter_context(Client(daemon.http_port)).get(target, *headers, **how)
 
 
 def first(stream: Response) -> Any:

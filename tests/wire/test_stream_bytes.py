@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import httpx
 import httpx_sse
 import pytest
 
-from tests.integration.client import Client, Publisher, Response, admin, query
+from tests.integration.client import Publisher, Response, admin, query
 from tests.integration.daemon import RunningDaemon
 from tests.wire.whatwg import Message, parse
 
@@ -40,30 +39,7 @@ HEAD = (
 )
 CONNECTED = rb'retry: ([1-3]\d{3})\n%bevent: connected\ndata: {"client_id":"[0-9a-f]{12}","participant":"alice"}\n\n'
 
-Open = Callable[..., Response]
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def publisher(daemon: RunningDaemon) -> Iterator[Publisher]:
-    with Publisher(daemon.acked) as publisher:
-        yield publisher
-
-
-@pytest.fixture
-def get(daemon: RunningDaemon) -> Iterator[Open]:
-    """get(target, *headers, version="1.1") -> an open response."""
-    with ExitStack() as opened:
-
-        def run(target: str, *headers: tuple[str, str], version: str = "1.1", port: int = daemon.http_port) -> Response:
-            return opened.enter_context(Client(port)).get(target, *headers, version=version)
-
-        yield run
+Get = Callable[..., Response]
 
 
 def connected(id: str | None) -> bytes:
@@ -73,40 +49,40 @@ def connected(id: str | None) -> bytes:
 # Opening ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_head_of_a_stream(get: Open) -> None:
+def test_head_of_a_stream(get: Get) -> None:
     assert get("/events", ALICE).raw_head == HEAD % b"Transfer-Encoding: chunked\r\n"
 
 
-def test_head_of_a_stream_without_chunks(get: Open) -> None:
+def test_head_of_a_stream_without_chunks(get: Get) -> None:
     assert get("/events", ALICE, version="1.0").raw_head == HEAD % b""
     assert get("/events", ALICE, ("Connection", "keep-alive"), version="1.0").raw_head == HEAD % b""
 
 
-def test_first_block_without_a_cursor(get: Open, publisher: Publisher) -> None:
+def test_first_block_without_a_cursor(get: Get, publisher: Publisher) -> None:
     at = publisher.event("for somebody else", to=["bob"])
     assert re.fullmatch(connected(at), get("/events", ALICE).blocks(1))
 
 
-def test_first_block_with_a_cursor(get: Open, publisher: Publisher) -> None:
+def test_first_block_with_a_cursor(get: Get, publisher: Publisher) -> None:
     cursor = publisher.event("seen", to=["alice"])
     publisher.event("for somebody else", to=["bob"])
     assert re.fullmatch(connected(cursor), get("/events", ALICE, ("Last-Event-ID", cursor)).blocks(1))
 
 
-def test_retry_is_spread_between_one_second_and_three(get: Open) -> None:
+def test_retry_is_spread_between_one_second_and_three(get: Get) -> None:
     found = {int(re.match(rb"retry: (\d+)\n", get("/events", ALICE).blocks(1))[1]) for _ in range(12)}  # type: ignore[index]
     assert len(found) > 1
     assert all(1000 <= retry <= 3000 for retry in found)
 
 
-def test_retry_is_a_block_of_its_own_where_the_first_event_is_off(get: Open, publisher: Publisher) -> None:
+def test_retry_is_a_block_of_its_own_where_the_first_event_is_off(get: Get, publisher: Publisher) -> None:
     at = publisher.event("x", to=["bob"])
     opening = get("/quiet", ALICE).blocks(1)
     assert re.fullmatch(rb"retry: [1-3]\d{3}\nid: %b\n\n" % at.encode(), opening)
     assert parse(opening) == []
 
 
-def test_snapshots_stand_behind_the_first_block_and_only_the_last_has_an_id(get: Open, publisher: Publisher) -> None:
+def test_snapshots_stand_behind_the_first_block_and_only_the_last_has_an_id(get: Get, publisher: Publisher) -> None:
     publisher.event("one", to=["alice"], topic="t1", retain=True)
     publisher.event("two", to=["alice"], topic="t2", type="state", retain=True)
     at = publisher.event("x", to=["bob"])
@@ -120,7 +96,7 @@ def test_snapshots_stand_behind_the_first_block_and_only_the_last_has_an_id(get:
         publisher.event("", to=["alice"], topic="t2", type="state", retain=True)
 
 
-def test_resync_and_its_snapshots(get: Open, publisher: Publisher) -> None:
+def test_resync_and_its_snapshots(get: Get, publisher: Publisher) -> None:
     publisher.event("one", to=["alice"], topic="t", retain=True)
     at = publisher.event("x", to=["bob"])
     try:
@@ -160,7 +136,7 @@ DATA = {
 
 @pytest.mark.parametrize("kind", DATA)
 @pytest.mark.parametrize("type", ["message", "chat.new"])
-def test_an_event(get: Open, publisher: Publisher, kind: str, type: str) -> None:
+def test_an_event(get: Get, publisher: Publisher, kind: str, type: str) -> None:
     data, lines = DATA[kind]
     before = publisher.event("before", to=["alice"])
     live = get("/events", ALICE)
@@ -176,7 +152,7 @@ def test_an_event(get: Open, publisher: Publisher, kind: str, type: str) -> None
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_two_parsers_read_the_same_event(daemon: RunningDaemon, get: Open, publisher: Publisher, kind: str) -> None:
+def test_two_parsers_read_the_same_event(daemon: RunningDaemon, get: Get, publisher: Publisher, kind: str) -> None:
     data, _ = DATA[kind]
     before = publisher.event("before", to=["alice"])
     id = publisher.event(data, to=["alice"], type="t")
@@ -193,7 +169,7 @@ def test_two_parsers_read_the_same_event(daemon: RunningDaemon, get: Open, publi
     assert Message(event.event, event.data, event.id) == expected
 
 
-def test_the_whole_event_as_json(get: Open, publisher: Publisher) -> None:
+def test_the_whole_event_as_json(get: Get, publisher: Publisher) -> None:
     stream = get("/json", ALICE)
     stream.blocks(1)
     id = publisher.event("a/b\r\nc\u2028", to=["alice"], type="t", topic="x.1", attrs={"k": "v", "l": ["a", "b"]})
@@ -204,7 +180,7 @@ def test_the_whole_event_as_json(get: Open, publisher: Publisher) -> None:
     assert stream.blocks(1).decode() == f"id: {id}\ndata: {data % id}\n\n"
 
 
-def test_a_snapshot_as_json_has_no_id_of_its_own(get: Open, publisher: Publisher) -> None:
+def test_a_snapshot_as_json_has_no_id_of_its_own(get: Get, publisher: Publisher) -> None:
     publisher.event("s", to=["alice"], retain=True)
     at = publisher.event("x", to=["bob"])
     try:
@@ -215,7 +191,7 @@ def test_a_snapshot_as_json_has_no_id_of_its_own(get: Open, publisher: Publisher
         publisher.event("", to=["alice"], retain=True)
 
 
-def test_no_block_is_split_over_two_chunks(get: Open, publisher: Publisher) -> None:
+def test_no_block_is_split_over_two_chunks(get: Get, publisher: Publisher) -> None:
     """Response.chunk fails where a chunk does not end as a block does; here with much, replayed and live, small and large."""
     before = publisher.event("before", to=["alice"])
     batch = [b'{"to":["alice"]}\n' + b"%d " % i + b"y" * (i * 97 % 3000) for i in range(900)]
@@ -235,8 +211,8 @@ def beating() -> Iterator[RunningDaemon]:
         yield daemon
 
 
-def test_heartbeat_is_a_comment_and_a_position_if_that_moved(beating: RunningDaemon, get: Open) -> None:
-    stream = get("/events", ALICE, port=beating.http_port)
+def test_heartbeat_is_a_comment_and_a_position_if_that_moved(beating: RunningDaemon, get: Get) -> None:
+    stream = get("/events", ALICE, of=beating)
     stream.blocks(1)
     assert [stream.chunk(), stream.chunk()] == [b": keepalive\n\n"] * 2
     with Publisher(beating.acked) as publisher:
@@ -249,8 +225,8 @@ def test_heartbeat_is_a_comment_and_a_position_if_that_moved(beating: RunningDae
     assert stream.parser.last_event_id == id
 
 
-def test_heartbeat_as_an_event_carries_the_position(beating: RunningDaemon, get: Open) -> None:
-    stream = get(query("/events", public_key="alice", heartbeat="event"), port=beating.http_port)
+def test_heartbeat_as_an_event_carries_the_position(beating: RunningDaemon, get: Get) -> None:
+    stream = get(query("/events", public_key="alice", heartbeat="event"), of=beating)
     opening = stream.blocks(1)
     at = re.search(rb"id: (\S+)", opening)
     assert at
@@ -262,7 +238,7 @@ def test_heartbeat_as_an_event_carries_the_position(beating: RunningDaemon, get:
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-def test_bye_the_last_chunk_and_the_end_of_the_connection(daemon: RunningDaemon, get: Open, version: str) -> None:
+def test_bye_the_last_chunk_and_the_end_of_the_connection(daemon: RunningDaemon, get: Get, version: str) -> None:
     stream = get("/events", ("X-Public-Key", f"leaver-{version}"), version=version)
     stream.blocks(1)
     admin(daemon.admin, "POST", "/kick", participant=f"leaver-{version}")
