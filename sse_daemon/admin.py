@@ -226,8 +226,12 @@ class Inject(Base):
         header, data, wait = body.get("header"), body.get("data", ""), body.get("wait")
         if not isinstance(header, dict) or not isinstance(data, str) or not isinstance(wait, int | float | None):
             raise HTTPError(400, "the body is {header: object, data: text, wait: seconds or null}")
+        try:
+            frame = sse.dumps(header) + b"\n" + data.encode()
+        except (ValueError, OverflowError):
+            raise HTTPError(400, "it holds what JSON or UTF-8 cannot carry") from None
         before = {stream.profile.id for stream in self.desk.hub.streams.values()}
-        outcome = await self._submit(sse.dumps(header) + b"\n" + data.encode("utf-8", "surrogatepass"))
+        outcome = await self._submit(frame)
         answer = ujson.loads(self.desk.ingest.encode(outcome))
         if isinstance(outcome, Stored):
             _log.info("event injected", extra={"ids": ",".join(answer["ids"])})
