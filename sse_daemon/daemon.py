@@ -77,7 +77,15 @@ class Daemon:
     async def run(self) -> int:
         """Starts, serves until a signal ends it, drains; the exit status. Raises AddressError, BackendError."""
         async with self._exit:
-            await self._start()
+            starting = self._loop.create_task(self._start())
+            try:
+                # A log that does not let itself be opened must not keep a signal waiting.
+                await asyncio.wait((starting, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                starting.cancel()  # nothing, if it is done
+                await asyncio.wait((starting,))
+            if not starting.cancelled():
+                starting.result()
             status = await self._ended
         return status
 
