@@ -17,7 +17,7 @@ What holds for every method:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Event, Logged, Record
@@ -79,10 +79,13 @@ class Opened(NamedTuple):
 class Backend(Protocol):
     """One log. Constructed with the backend's URL and a `Limits`; nothing is touched before `open`."""
 
-    durable: ClassVar[bool]
-    """What append has stored survives kill -9 of every process."""
-    shared: ClassVar[bool]
-    """Several daemons may use it at once."""
+    @property
+    def durable(self) -> bool:
+        """What append has stored survives kill -9 of every process. A constant of the class."""
+
+    @property
+    def shared(self) -> bool:
+        """Several daemons may use it at once. A constant of the class."""
 
     async def open(self, deliver: Deliver) -> Opened:
         """Begins to follow the log.

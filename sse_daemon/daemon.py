@@ -28,7 +28,7 @@ from sse_daemon.config_change import changed, merged
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
 from sse_daemon.envelope import Bounds
-from sse_daemon.errors import AddressError, BackendError, BackendUnavailable, ConfigError
+from sse_daemon.errors import AddressError, BackendError, ConfigError
 from sse_daemon.event import Event, Logged
 from sse_daemon.hub import Hub
 from sse_daemon.ingest import Ingest
@@ -36,11 +36,11 @@ from sse_daemon.listener import Listener, listen, listen_unix, name_of, tune
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.metrics import Values
+from sse_daemon.timely import PATIENCE, Timely
 from sse_daemon.window import Window
 
 PROBE_EVERY = 1.0
 """Seconds between two questions to a backend that failed, whether it works again."""
-PROBE_TIMEOUT = 10.0
 RELOAD_AGAIN = 0.1
 """Seconds until a SIGHUP that came during the start is looked at again."""
 
@@ -59,7 +59,7 @@ class Daemon:
     ) -> None:
         self.config = config
         self.started = time.time()
-        self._backend = backend
+        self._backend = Timely(backend)
         self._reload_config = reload
         self._inherited = inherited
         self._loop = asyncio.get_running_loop()
@@ -227,8 +227,10 @@ class Daemon:
         """Why no client should be sent here just now, or None."""
         if self._why_not is not None:
             return self._why_not
-        fault = self._appender.fault
-        return None if fault is None else f"the backend failed: {fault}"
+        if (fault := self._appender.fault) is not None:
+            return f"the backend failed: {fault}"
+        silent = self._backend.silent_for()
+        return None if silent < PATIENCE else f"the backend has not answered for {silent:.0f} s"
 
     def _deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         for item in batch:
@@ -243,10 +245,7 @@ class Daemon:
             if self._appender.fault is None:
                 continue
             try:
-                async with asyncio.timeout(PROBE_TIMEOUT):
-                    await self._backend.check()
-            except TimeoutError:
-                self._appender.fault = BackendUnavailable("it does not answer")
+                await self._backend.check()
             except BackendError as error:
                 self._appender.fault = error
             else:

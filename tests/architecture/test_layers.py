@@ -18,7 +18,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     0: ("__init__", "errors"),
     1: ("event", "participant"),
     2: ("address", "census", "directory", "envelope", "metrics", "sse", "subscription", "window"),
-    3: ("backend", "auth", "log", "config_kinds", "config_route", "config_tables", "config_change", "config"),
+    3: ("backend", "timely", "auth", "log", "config_kinds", "config_route", "config_tables", "config_change", "config"),
     4: ("stream", "poller", "hub", "catchup", "liveness", "longpoll", "appender", "listener", "door", "request"),
     5: ("ingest", "web", "admin", "systemd"),
     6: ("daemon",),
