@@ -39,6 +39,8 @@ from sse_daemon.metrics import Values
 from sse_daemon.timely import PATIENCE, Timely
 from sse_daemon.window import Window
 
+LAST_WORDS = 0.1
+"""Seconds in which requests that had been accepted when the drain began still get an answer."""
 PROBE_EVERY = 1.0
 """Seconds between two questions to a backend that failed, whether it works again."""
 RELOAD_AGAIN = 0.1
@@ -344,7 +346,9 @@ class Daemon:
         deadline = self._loop.time() + seconds
         while not self._appender.idle and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
+        self._door.ending = True
         await self._drain_streams(0.0)
+        await asyncio.sleep(min(LAST_WORDS, seconds))
         while self._hub.streams and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         self._end(0)

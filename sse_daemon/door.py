@@ -23,6 +23,8 @@ class Door:
         self.settings = settings
         self.closed_for: str | None = None
         """Why nobody comes in any more ("drain"), or None."""
+        self.ending = False
+        """The process ends: whoever is sent away now comes back to its successor, so nobody comes back here too early."""
         self.turned_away = 0
         self._open_streams = open_streams
         self._clock = clock
@@ -57,6 +59,8 @@ class Door:
     def turn_away(self, address: str, participant: str | None) -> int | None:
         """The `retry` (milliseconds) for a client that is sent away; None if it was told one that has not passed yet."""
         self.turned_away += 1
+        if self.ending:
+            return self.bye_ms()
         now = self._clock()
         client = (address, participant)
         if self._told.get(client, 0.0) > now:

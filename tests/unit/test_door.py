@@ -120,3 +120,10 @@ def test_zero_works() -> None:
     assert (world.door.retry_ms(), world.door.bye_ms()) == (0, 0)
     assert world.door.turn_away("192.0.2.1", None) == 0
     assert world.door.turn_away("192.0.2.1", None) == 0
+
+
+def test_when_the_process_ends_everybody_is_sent_to_its_successor() -> None:
+    world = World()
+    world.door.ending = True
+    assert all(world.door.turn_away("192.0.2.1", "alice") is not None for _ in range(3))
+    assert world.door.turned_away == 3
