@@ -117,13 +117,13 @@ class Hub:
         """Takes what the log holds after `after` through `last`; it is written in the turns that follow."""
         if after != self.window.head:
             raise ValueError(f"the log goes on after {self.window.head}, not after {after}")
-        events = [item for item in batch if isinstance(item, Event)]
-        incarnation = self.incarnation
-        for channel in self.window.extend([(e, sse.event_frame(e, incarnation)) for e in events], last):
+        frame, incarnation = sse.event_frame, self.incarnation
+        framed = [(item, frame(item, incarnation)) for item in batch if isinstance(item, Event)]
+        for channel in self.window.extend(framed, last):
             if channel.streams:
                 self._touched[channel] = None
         for tap in tuple(self.taps):
-            tap(events)
+            tap([event for event, _ in framed])
         self._schedule()
 
     # The streams' side.
@@ -258,36 +258,56 @@ class Hub:
     def _begin(self) -> None:
         self._start, self.end = self.end, self.window.head
         touched, self._touched = self._touched, {}
-        if len(touched) == 1:
-            (channel,) = touched
-            key = (channel,)
-            self._plan = dict.fromkeys(_live(channel), key)
-        else:
-            self._plan = _merge_plan(touched)
+        self._plan = _plan_of(touched)
         for stream in [s for s in self._ahead if s.cursor <= self.end]:
             del self._ahead[stream]
             self._ready[stream] = None
 
     def _sweep(self, now: float, deadline: float) -> None:
-        plan, memo = self._plan, self._memo
+        plan = self._plan
+        key: Key = ()
+        wanted: Filter | None = None
+        wire: Wire | None = None
+        batch: Batch | None = None
+        large = False
         done = 0
         while plan:
-            member, key = plan.popitem()
+            member, channels = plan.popitem()
             profile = member.profile
-            ident = (key, profile.subscription.filter, profile.wire)
-            if ident in memo:
-                batch = memo[ident]
+            # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
+            if channels is not key or profile.wire is not wire or profile.subscription.filter is not wanted:
+                key, wire, wanted = channels, profile.wire, profile.subscription.filter
+                batch = self._batch(channels, profile)
+                large = batch is not None and len(batch.buffer) > MAX_WRITE and len(batch.frames) > 1
+            if batch is None:
+                pass
+            elif isinstance(member, Waiter):
+                member.wake()
+            elif large:
+                self._postpone(member, batch)
             else:
-                batch = memo[ident] = self._batch(key, self._start, self.end, profile)
-            if batch is not None:
-                self._write(member, batch, now)
+                try:
+                    if not member.write(batch, now):
+                        member.enter(State.BEHIND)
+                        self._block(member)
+                except Gone:
+                    self.close(member, "client")
             done += 1
             if not done & 15 and self._loop.time() > deadline:
                 return
 
-    def _batch(self, channels: Sequence[Channel], after: int, through: int, profile: Profile) -> Batch | None:
-        entries = self.window.read(channels, after, through, through - after)
-        return self._encode(after, entries, profile)
+    def _batch(self, channels: Key, profile: Profile) -> Batch | None:
+        """What this sweep brings to a stream of `profile` on these of its channels; made once for all who get the same."""
+        if len(channels) == 1 and len(channels[0].streams) == 1:
+            return self._make_batch(channels, profile)
+        ident = (channels, profile.subscription.filter, profile.wire)
+        if ident not in self._memo:
+            self._memo[ident] = self._make_batch(channels, profile)
+        return self._memo[ident]
+
+    def _make_batch(self, channels: Key, profile: Profile) -> Batch | None:
+        after, through = self._start, self.end
+        return self._encode(after, self.window.read(channels, after, through, through - after), profile)
 
     def _encode(self, after: int, entries: Sequence[Entry], profile: Profile) -> Batch | None:
         """What of `entries` is for this subscription, as one buffer; None if nothing is."""
@@ -301,25 +321,12 @@ class Hub:
                 frames.append(frame(entry))
         return Batch(after, positions, frames) if frames else None
 
-    def _write(self, member: Member, batch: Batch, now: float) -> None:
-        if isinstance(member, Waiter):
-            member.wake()
-        elif len(batch.buffer) > MAX_WRITE and len(batch.frames) > 1:
-            # Too much for one write: it reads the same from the window, in pieces.
-            member.enter(State.BEHIND)
-            member.cursor = batch.after
-            self._count_cursor(member)
-            self.resume(member)
-        else:
-            self._write_stream(member, batch, now)
-
-    def _write_stream(self, stream: Stream, batch: Batch, now: float) -> None:
-        try:
-            if not stream.write(batch, now):
-                stream.enter(State.BEHIND)
-                self._block(stream)
-        except Gone:
-            self.close(stream, "client")
+    def _postpone(self, stream: Stream, batch: Batch) -> None:
+        """Too much for one write: the stream reads the same from the window, in pieces."""
+        stream.enter(State.BEHIND)
+        stream.cursor = batch.after
+        self._count_cursor(stream)
+        self.resume(stream)
 
     def _block(self, stream: Stream) -> None:
         if stream not in self.blocked:
@@ -421,18 +428,16 @@ class Hub:
             stream.counted = stream.cursor, sum(channel.count_to(stream.cursor) for channel in stream.channels)
 
 
-def _merge_plan(touched: Iterable[Channel]) -> dict[Member, Key]:
+def _plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:
+    """The live members of the touched channels, each with those of its channels that were touched."""
+    live = State.LIVE
     plan: dict[Member, Key] = {}
     for channel in touched:
         key = (channel,)
-        for member in _live(channel):
-            held = plan.get(member)
-            plan[member] = key if held is None else (*held, channel)
+        for member in channel.streams:
+            if member.state is live:
+                plan[member] = (*plan[member], channel) if member in plan else key
     return plan
-
-
-def _live(channel: Channel) -> Iterator[Member]:
-    return (member for member in channel.streams if member.state is State.LIVE)
 
 
 def within(entries: Sequence[Entry], most: int) -> Sequence[Entry]:

@@ -49,8 +49,13 @@ def _fields(type: str, id: str, retry: int | None) -> bytes:
 
 
 def event_frame(event: Event, incarnation: str) -> bytes:
-    """`event` in its chunk, with its cursor as id."""
-    return chunk(block(event.data, type=event.type, id=f"{incarnation}-{event.position}"))
+    """`event` in its chunk, with its cursor as id: `chunk(block(...))` in one step, for this is done for every event."""
+    position, _, type, _, _, data, _ = event
+    if b"\n" in data:
+        data = data.replace(b"\n", b"\ndata: ")
+    id = f"id: {incarnation}-{position}\n"
+    head = (id if type == "message" else f"{id}event: {type}\n").encode()
+    return b"%x\r\n%bdata: %b\n\n\r\n" % (len(head) + len(data) + 8, head, data)
 
 
 def event_object(event: Event, incarnation: str | None) -> dict[str, Any]:

@@ -39,13 +39,15 @@ class Channel:
     evicted: no event of this channel after this position has left the window, or never reached it.
     count: how many events came in all; mortal: the position of the latest one that can expire. With them a hole is counted.
     entries: what is held, oldest first, from index `start` on; before it, slots already cleared.
+    names: its name alone, the tuple that all events share that are for nobody else.
     streams: whatever the hub keeps here; while it holds something, the channel and its `evicted` stay.
     """
 
-    __slots__ = ("count", "entries", "evicted", "mortal", "name", "start", "streams")
+    __slots__ = ("count", "entries", "evicted", "mortal", "name", "names", "start", "streams")
 
     def __init__(self, name: str, evicted: int) -> None:
         self.name = name
+        self.names = (name,)
         self.evicted = evicted
         self.count = 0
         self.mortal = 0
@@ -81,13 +83,15 @@ class Channel:
             del self.entries[: self.start]
             self.start = 0
 
-    def after(self, position: int, through: int, limit: int) -> Sequence[Entry]:
+    def after(self, position: int, through: int, limit: int) -> list[Entry]:
         """At most `limit` entries in (position, through], oldest first."""
         entries, start = self.entries, self.start
         if len(entries) == start or entries[-1][0] <= position:
-            return ()
-        low = bisect_right(entries, position, lo=start, key=_position)
+            return []
         high = len(entries)
+        if entries[-1][0] <= through and (high - 1 == start or entries[-2][0] <= position):
+            return entries[-1:]  # one event that has just come, which is what is asked for most
+        low = bisect_right(entries, position, lo=start, key=_position)
         if entries[-1][0] > through:
             high = bisect_right(entries, through, lo=low, key=_position)
         part: list[Entry] = entries[low : min(high, low + limit)]
@@ -115,10 +119,12 @@ class Window:
     def extend(self, batch: Iterable[tuple[Event, bytes]], last: int) -> list[Channel]:
         """Takes the events after `head` through `last`, each with its frame; returns the channels touched, each once."""
         touched: dict[Channel, None] = {}
-        for event, frame in batch:
-            channels = [self.channels.get(name) or self._add_channel(name) for name in event.channels]
+        known = self.channels
+        for (position, names, type, topic, attrs, data, expires), frame in batch:
+            channels = [known.get(name) or self._add_channel(name) for name in names]
             # The channels' own strings: an event then costs a reference for each, not a copy of each name.
-            entry = entry_of(event._replace(channels=tuple([channel.name for channel in channels])), frame)
+            names = channels[0].names if len(channels) == 1 else tuple([channel.name for channel in channels])
+            entry = (position, names, frame, expires, type, topic, attrs, data)
             for channel in channels:
                 channel.add(entry)
                 touched[channel] = None
@@ -162,7 +168,7 @@ class Window:
                 raise Overtaken
         parts = [part for channel in channels if (part := channel.after(after, through, limit))]
         if len(parts) < 2:
-            return list(parts[0]) if parts else []
+            return parts[0] if parts else []
         merged: list[Entry] = []
         last = after
         for entry in merge(*parts, key=_position):
