@@ -93,6 +93,8 @@ class Ledger:
 
     def decide(self, record: Record, now: float) -> Plan | Refusal:
         """What `record` would become; nothing changes."""
+        if len(record) == 1 and (plan := self._plan_one(record[0])) is not None:
+            return plan
         draft = _Planning(self, now)
         for index, item in enumerate(record):
             try:
@@ -103,11 +105,24 @@ class Ledger:
 
     def apply(self, plan: Plan, now: float) -> list[str]:
         """The record of `plan` is stored. Returns the senders that had to be forgotten for its own."""
-        self.head += len(plan.fresh)
-        for slot, (cost, expires) in plan.slots.items():
+        answer, fresh, slots = plan
+        self.head += len(fresh)
+        for slot, (cost, expires) in slots.items():
             self.slots.set(slot, cost, expires)
-        forgotten = (self.producers.add(sender, run, now) for sender, run in runs_of(plan.fresh))
+        forgotten = [self.producers.add(sender, run, now) for sender, run in runs_of(fresh)]
         return [sender for sender in forgotten if sender is not None]
+
+    def _plan_one(self, item: Item) -> Plan | None:
+        """The plan of nearly every record, for which there is nothing to weigh: one event that is news and takes no slot.
+
+        None where there is: a repeat or a number that may be one, a sender who needs a place, a snapshot.
+        """
+        if not isinstance(item, Draft) or item.retain:
+            return None
+        if item.sender is not None and item.n is not None and not self.producers.is_news(item.sender, item.n):
+            return None
+        position = self.head + 1
+        return Plan(Stored((position,)), ((position, item),), {})
 
 
 def runs_of(fresh: Iterable[tuple[int, Storable]]) -> list[tuple[str, Run]]:

@@ -66,6 +66,7 @@ class MemoryBackend:
         batch: list[Logged] = []
         for record in records:
             answers.append(self._store(record, now, batch))
+        self._tail.mark(now)
         self._tail.trim(now)
         if batch:
             deliver(batch, after, self._ledger.head)
@@ -117,15 +118,15 @@ class MemoryBackend:
             return plan
         self._ledger.apply(plan, now)
         for position, item in plan.fresh:
-            batch.append(self._keep(position, item, now))
+            batch.append(self._keep(position, item))
         return plan.answer
 
-    def _keep(self, position: int, item: Storable, now: float) -> Logged:
+    def _keep(self, position: int, item: Storable) -> Logged:
         if not isinstance(item, Draft):
             # What groups and topics come to is the daemon's to know: it has seen every item since this log began.
             return item
         event = Event.of(position, item)
-        kept = self._tail.add(event, now)
+        kept = self._tail.add(event)
         if item.retain:
             self._retain(kept, event)
         return event
@@ -168,19 +169,24 @@ class Tail:
         self._marks: deque[tuple[float, int]] = deque()
         self._channels: dict[str, Channel] = {}
 
-    def add(self, event: Event, now: float) -> Kept:
-        """Keeps an event that is stored now."""
-        channels = [self._channels.get(name) or self._add_channel(name) for name in event.channels]
+    def add(self, event: Event) -> Kept:
+        """Keeps an event; `mark` says when it was stored."""
+        channels = [self._channels.get(name) or self._add_channel(name) for name in event[1]]
         # The channels' own names: many events that name a channel share one text.
-        kept: Kept = (event.position, tuple([channel.name for channel in channels]), *event[2:])
+        kept: Kept = (event[0], channels[0].names if len(channels) == 1 else tuple([c.name for c in channels]), *event[2:])
         for channel in channels:
             channel.entries.append(kept)
         self._events.append(kept)
         self.bytes += _cost(kept)
-        if self._marks and self._marks[-1][0] == now:
-            self._marks.pop()
-        self._marks.append((now, event.position))
         return kept
+
+    def mark(self, now: float) -> None:
+        """What was added since the mark before is stored now."""
+        last = self._events[-1][0] if self._events else self.floor
+        if last > (self._marks[-1][1] if self._marks else self.floor):
+            if self._marks and self._marks[-1][0] == now:
+                self._marks.pop()
+            self._marks.append((now, last))
 
     def trim(self, now: float) -> None:
         """Drops the oldest events until the rest is young enough and not too much."""
@@ -216,10 +222,11 @@ class Tail:
 class Channel:
     """The kept events of one channel, oldest first; the first `start` places are empty."""
 
-    __slots__ = ("entries", "name", "start")
+    __slots__ = ("entries", "name", "names", "start")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.names = (name,)
         self.entries: list[Kept] = []
         self.start = 0
 
@@ -238,4 +245,5 @@ class Channel:
 
 
 def _cost(kept: Kept) -> int:
-    return EVENT_BYTES + RECIPIENT_BYTES * len(kept[1]) + len(kept[5]) + attrs_bytes(kept[4])
+    cost = EVENT_BYTES + RECIPIENT_BYTES * len(kept[1]) + len(kept[5])
+    return cost + attrs_bytes(kept[4]) if kept[4] else cost

@@ -115,6 +115,11 @@ class Producers:
             raise Refusal("too_old", f"whether number {n} was stored is no longer remembered")
         return None
 
+    def is_news(self, name: str, n: int) -> bool:
+        """True if the sender has a place and `n` is beyond everything of it: certainly not stored, and nothing to search."""
+        sender = self._senders.get(name)
+        return sender is not None and n > sender.highest
+
     def knows(self, name: str) -> bool:
         """Whether the sender has a place."""
         return name in self._senders

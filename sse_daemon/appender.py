@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeAlias
 
 from sse_daemon.backend import Backend, Stored
 from sse_daemon.directory import Directory
-from sse_daemon.envelope import Bounds, Message, Parsed, as_repeat, resolve
+from sse_daemon.envelope import Bounds, Parsed, Unresolved, as_repeat, resolve
 from sse_daemon.errors import BackendError, Refusal
-from sse_daemon.event import Record
+from sse_daemon.event import Draft, Record
 
 Outcome: TypeAlias = Stored | Refusal
 
@@ -28,28 +28,22 @@ ITEM_BYTES = 700
 
 
 class Job(NamedTuple):
-    """One message on its way into the log. size: the bytes of its frames; done: called once with what became of it."""
+    """One message on its way into the log.
 
-    parsed: Sequence[Parsed]
+    size: the bytes of its frames. answer: called once with what became of it; None where nobody waits for that.
+    """
+
+    parsed: tuple[Parsed, ...]
     size: int
-    done: Callable[[Outcome], None]
-
-    @property
-    def is_control(self) -> bool:
-        """True if it changes a group or a topic."""
-        return any(not isinstance(item, Message) for item in self.parsed)
-
-    @property
-    def cost(self) -> int:
-        """The memory that it takes while it waits: without the items a queue of small events is ten times what it claims."""
-        return self.size + ITEM_BYTES * len(self.parsed)
+    answer: Callable[[Outcome], None] | None
 
 
 class Appender:
     """Appends jobs in the order in which they were offered.
 
     limit: bytes of memory that may wait, those being appended included; it is exceeded by one message at most, so that whoever
-    reads only while there is room never holds one that finds none. room: called whenever an append has made room.
+    reads only while there is room never holds one that finds none. room: called whenever an append has made room. settled: called
+    with every job and what became of it, once, before its `answer` is.
     """
 
     def __init__(
@@ -60,6 +54,7 @@ class Appender:
         limit: int,
         wall: Callable[[], float],
         room: Callable[[], None],
+        settled: Callable[[Sequence[tuple[Job, Outcome]]], None],
     ) -> None:
         self.bounds = bounds
         self.bytes = 0
@@ -70,6 +65,7 @@ class Appender:
         self._limit = limit
         self._wall = wall
         self._room = room
+        self._settled = settled
         self._jobs: deque[Job] = deque()
         self._wake = asyncio.Event()
 
@@ -88,7 +84,7 @@ class Appender:
         if self.full:
             return False
         self._jobs.append(job)
-        self.bytes += job.cost
+        self.bytes += _cost(job)
         self._wake.set()
         return True
 
@@ -106,37 +102,49 @@ class Appender:
         jobs: list[Job] = []
         size = recipients = 0
         while self._jobs and len(jobs) < MAX_RECORDS:
-            size += self._jobs[0].size
-            recipients += self._recipients(self._jobs[0])
+            job = self._jobs[0]
+            size += job.size
+            for item in job.parsed:
+                recipients += self._recipients(item)
             if jobs and (size > MAX_BYTES or recipients > MAX_RECIPIENTS):
                 break
             jobs.append(self._jobs.popleft())
-            if jobs[-1].is_control:
+            if not all([isinstance(item, Draft | Unresolved) for item in job.parsed]):
                 break
         return jobs
 
-    def _recipients(self, job: Job) -> int:
-        """How many channels the job's events will be for, by the groups in force: about the work that they are."""
-        groups = self._directory.groups
-        messages = [item for item in job.parsed if isinstance(item, Message)]
-        return sum(len(item.to) + (len(groups.get(item.group, ())) if item.group else 0) for item in messages)
+    def _recipients(self, item: Parsed) -> int:
+        """How many channels the event will be for, by the groups in force: about the work that it is."""
+        if type(item) is Draft:
+            return len(item.channels)
+        if isinstance(item, Unresolved):
+            return len(item.draft.channels) + len(self._directory.groups.get(item.group or "", ()))
+        return 0
 
     async def _append(self, jobs: Sequence[Job]) -> None:
-        records, resolved = [], []
+        records: list[Record] = []
+        resolved: list[Job] = []
         now = self._wall()
         for job in jobs:
             try:
-                records.append(self._resolve(job, now))
+                records.append(self._resolve(job.parsed, now))
                 resolved.append(job)
             except Refusal as refusal:
-                job.done(refusal)
-        for job, outcome in zip(resolved, await self._store(records), strict=True):
-            job.done(outcome)
-        self.bytes -= sum(job.cost for job in jobs)
+                self.settle([(job, refusal)])
+        self.settle(list(zip(resolved, await self._store(records), strict=True)))
+        self.bytes -= sum(map(_cost, jobs))
         self._room()
 
-    def _resolve(self, job: Job, now: float) -> Record:
-        parsed = job.parsed
+    def settle(self, outcomes: Sequence[tuple[Job, Outcome]]) -> None:
+        """Tells everybody concerned what became of these jobs."""
+        self._settled(outcomes)
+        for job, outcome in outcomes:
+            if job.answer is not None:
+                job.answer(outcome)
+
+    def _resolve(self, parsed: tuple[Parsed, ...], now: float) -> Record:
+        if len(parsed) == 1 and isinstance(parsed[0], Draft):
+            return (parsed[0],)  # nearly every message: nothing in it hangs on the moment
         while True:
             try:
                 record = resolve(parsed, self._directory.groups, self.bounds, now)
@@ -155,3 +163,8 @@ class Appender:
             return [Refusal(error.code, str(error))] * len(records)
         self.fault = None
         return outcomes
+
+
+def _cost(job: Job) -> int:
+    """The memory that it takes while it waits: without the items a queue of small events is ten times what it claims."""
+    return job.size + ITEM_BYTES * len(job.parsed)

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,11 +33,12 @@ from sse_daemon.errors import AddressError, BackendError, ConfigError
 from sse_daemon.event import Event, Logged
 from sse_daemon.hub import Hub
 from sse_daemon.ingest import Ingest
-from sse_daemon.listener import Listener, listen, listen_unix, name_of, tune
+from sse_daemon.listener import Accepted, Listener, listen, listen_unix, name_of, tune
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.metrics import Values
 from sse_daemon.timely import PATIENCE, Timely
+from sse_daemon.web_site import Site
 from sse_daemon.window import Window
 
 LAST_WORDS = 0.1
@@ -70,7 +72,7 @@ class Daemon:
         """Where clients come in."""
         self._doors: list[Listener] = []
         """All listeners, the operators' included."""
-        self._servers: list[HTTPServer] = []
+        self._servers: list[HTTPServer | web.Entrance] = []
         self._locks: list[tuple[Path, TextIO]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended: asyncio.Future[int] = self._loop.create_future()
@@ -132,13 +134,14 @@ class Daemon:
             self.config.ingest.queue_bytes,
             time.time,
             lambda: self._ingest.room(),
+            lambda outcomes: self._ingest.settled(outcomes),
         )
         self._ingest = Ingest(self._appender, self._census, self._hub.incarnation, self._hub.end, self._loop, time.time)
         self._exit.callback(self._ingest.close)
         self._ingest.bind(self.config.ingest.pubsub, self.config.ingest.acked)
 
     def _listen_http(self) -> None:
-        self._site = web.Site(
+        self._site = Site(
             config=lambda: self.config,
             hub=self._hub,
             catchup=self._catchup,
@@ -151,22 +154,20 @@ class Daemon:
             ready=lambda: self.why_not_ready,
             wall=time.time,
         )
-        self._http = web.server(self._site)
+        self._http = web.Entrance(self._site)
         self._servers.append(self._http)
         send_buffer, stall_timeout = self.config.streams.send_buffer, self.config.streams.stall_timeout
         for listening in self._inherited:
             listening.setblocking(False)
             tune(listening, send_buffer, stall_timeout)
-            self._listeners.append(self._listener(listening, self._http))
+            self._listeners.append(self._listener(listening, self._http.serve))
         for address in () if self._inherited else self.config.http.listen:
             listening, lock = listen(address, send_buffer, stall_timeout)
             self._keep_lock(lock, Path(address.removeprefix("unix:")))
-            self._listeners.append(self._listener(listening, self._http))
+            self._listeners.append(self._listener(listening, self._http.serve))
 
-    def _listener(self, listening: socket.socket, server: HTTPServer) -> Listener:
-        listener = Listener(
-            listening, self._loop, self.config.streams.send_buffer, lambda connection, peer: web.serve(server, connection, peer)
-        )
+    def _listener(self, listening: socket.socket, accepted: Accepted) -> Listener:
+        listener = Listener(listening, self._loop, self.config.streams.send_buffer, accepted)
         self._doors.append(listener)
         return listener
 
@@ -191,8 +192,9 @@ class Daemon:
         except OSError as error:
             raise AddressError(f"unix:{path}", error.strerror or str(error)) from None
         self._keep_lock(lock, path)
-        self._servers.append(admin.server(desk))
-        self._listener(listening, self._servers[-1])
+        server = admin.server(desk)
+        self._servers.append(server)
+        self._listener(listening, partial(web.serve, server))
 
     def _begin(self) -> None:
         self._spawn(self._appender.run())
@@ -320,7 +322,7 @@ class Daemon:
         self._door.settings = self.config.streams
         self._liveness.timing = _timing(self.config)
         self._appender.bounds = _bounds(self.config)
-        self._http.request_callback = web.application(self._site)
+        self._http.reload()
         for listener in self._listeners:
             if listener.socket.fileno() >= 0:  # for those who are accepted from now on
                 tune(listener.socket, self.config.streams.send_buffer, self.config.streams.stall_timeout)

@@ -22,6 +22,7 @@ from sse_daemon.event import (
     Record,
     Repeat,
     Topic,
+    is_participants,
     is_unsafe,
     participant_channel,
     topic_channel,
@@ -50,23 +51,28 @@ class Bounds(NamedTuple):
     max_members: int = 1000
 
 
-class Message(NamedTuple):
-    """An event as its producer wrote it: `group` is not resolved and `ttl` not started yet."""
+class Unresolved(NamedTuple):
+    """An event that needs what holds at the moment it is stored: the members of `group`, the clock for its `ttl` (seconds).
 
-    to: tuple[str, ...]
-    public: bool
+    draft: all the rest of it; it may have no channel yet, and never expires.
+    """
+
+    draft: Draft
     group: str | None
-    type: str
-    topic: str | None
-    attrs: Attrs
-    data: bytes
     ttl: float | None
-    retain: bool
-    sender: str | None
-    n: int | None
+
+    @property
+    def sender(self) -> str | None:
+        """The run of its producer."""
+        return self.draft.sender
+
+    @property
+    def n(self) -> int | None:
+        """Its number in that run."""
+        return self.draft.n
 
 
-Parsed: TypeAlias = Message | Group | Topic | Repeat
+Parsed: TypeAlias = Draft | Unresolved | Group | Topic | Repeat
 
 _EVENT_MEMBERS = frozenset({"to", "group", "type", "topic", "attrs", "retain", "from", "n", "ttl", "data"})
 _GROUP_MEMBERS = frozenset({"group", "members", "from", "n"})
@@ -104,9 +110,9 @@ def resolve(parsed: Sequence[Parsed], groups: Mapping[str, Collection[str]], bou
     here: dict[str, Collection[str]] = {}
     items: list[Item] = []
     for index, item in enumerate(parsed):
-        if isinstance(item, Message):
+        if isinstance(item, Unresolved):
             members = () if item.group is None else _members(item.group, here, groups, index)
-            items.append(_draft(item, members, bounds, now, index))
+            items.append(_resolved(item, members, bounds, now, index))
             continue
         if isinstance(item, Group):
             here[item.name] = item.members
@@ -135,15 +141,12 @@ def _members(
     return members
 
 
-def _draft(item: Message, members: Collection[str], bounds: Bounds, now: float, index: int) -> Draft:
-    keys: Collection[str] = dict.fromkeys((*item.to, *members)) if members else item.to
-    if len(keys) > bounds.max_recipients:
+def _resolved(item: Unresolved, members: Collection[str], bounds: Bounds, now: float, index: int) -> Draft:
+    draft = item.draft
+    named = dict.fromkeys((*draft.channels, *map(participant_channel, members)))
+    if sum(map(is_participants, named)) > bounds.max_recipients:
         raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients", index)
-    channels = tuple(map(participant_channel, keys))
-    if item.public:
-        channels += (PUBLIC,) if item.topic is None else (PUBLIC, topic_channel(item.topic))
-    expires = None if item.ttl is None else now + item.ttl
-    return Draft(channels, item.type, item.topic, item.attrs, item.data, expires, item.retain, item.sender, item.n)
+    return draft._replace(channels=tuple(named), expires=None if item.ttl is None else now + item.ttl)
 
 
 def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
@@ -158,7 +161,7 @@ def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
         _check_members(header, _TOPIC_MEMBERS)
         return _known(header, rest)
     _check_members(header, _EVENT_MEMBERS)
-    return _message(header, rest if lf else None, topic, bounds)
+    return _event(header, rest if lf else None, topic, bounds)
 
 
 def _check_members(header: Mapping[str, Any], known: frozenset[str]) -> None:
@@ -203,9 +206,10 @@ def _no_constant(_: str) -> NoReturn:
     raise ValueError("not JSON")
 
 
-def _message(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bounds: Bounds) -> Message:
+def _event(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bounds: Bounds) -> Draft | Unresolved:
     get = header.get
-    to, public = _recipients(get("to"), "group" in header, bounds)
+    to = get("to")
+    channels: tuple[str, ...] = () if to == "*" else _recipients(to, "group" in header, bounds)
     sender, n = _origin(header)
     kind = get("type", "message")
     if kind != "message":
@@ -214,33 +218,28 @@ def _message(header: Mapping[str, Any], rest: bytes | None, topic: str | None, b
             raise Refusal("reserved_type", "only the daemon itself writes events of this type")
     if "topic" in header:
         topic = _check_name(header["topic"], "bad_topic", "topic")
-    return Message(
-        to=to,
-        public=public,
-        group=_check_name(header["group"], "bad_group", "group") if "group" in header else None,
-        type=kind,
-        topic=topic,
-        attrs=_attrs(header["attrs"]) if "attrs" in header else (),
-        data=_data(header, rest),
-        ttl=_ttl(header["ttl"]) if "ttl" in header else None,
-        retain=_flag(get("retain", False), "bad_retain", "retain"),
-        sender=sender,
-        n=n,
-    )
-
-
-def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[tuple[str, ...], bool]:
     if to == "*":
-        return (), True
+        channels = (PUBLIC,) if topic is None else (PUBLIC, topic_channel(topic))
+    attrs = _attrs(header["attrs"]) if "attrs" in header else ()
+    retain = _flag(header["retain"], "bad_retain", "retain") if "retain" in header else False
+    draft = Draft(channels, kind, topic, attrs, _data(header, rest), None, retain, sender, n)
+    if "group" not in header and "ttl" not in header:
+        return draft
+    group = _check_name(header["group"], "bad_group", "group") if "group" in header else None
+    return Unresolved(draft, group, _ttl(header["ttl"]) if "ttl" in header else None)
+
+
+def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[str, ...]:
+    """The channels of those whom `to` names."""
     if to is None and has_group:
-        return (), False
+        return ()
     if not isinstance(to, list):
         raise Refusal("bad_to", "'to' is a list of participants, or the string \"*\" for everybody")
     if not to and not has_group:
         raise Refusal("no_recipient", 'an event for nobody is refused; "*" means everybody')
     if len(to) > bounds.max_recipients:
         raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients")
-    return _keys(to), False
+    return tuple(map(participant_channel, _keys(to)))
 
 
 def _keys(values: Sequence[Any]) -> tuple[str, ...]:

@@ -37,6 +37,11 @@ def participant_channel(participant: str) -> str:
     return f"participant/{participant}"
 
 
+def is_participants(channel: str) -> bool:
+    """True if `channel` is one participant's."""
+    return channel.startswith("participant/")
+
+
 def topic_channel(topic: str) -> str:
     """The channel of the public events of `topic`."""
     return f"topic/{topic}"
@@ -87,7 +92,7 @@ class Event(NamedTuple):
     @classmethod
     def of(cls, position: int, draft: Draft) -> Event:
         """The event that `draft` becomes at `position`."""
-        return cls(position, draft.channels, draft.type, draft.topic, draft.attrs, draft.data, draft.expires)
+        return tuple.__new__(cls, (position, *draft[:6]))
 
 
 class Group(NamedTuple):

@@ -49,10 +49,11 @@ class Bench:
         self.log: list[Logged] = []
         self.outcomes: dict[str, Outcome] = {}
         self.order: list[str] = []
+        self.settled: list[Outcome] = []
         self.rooms = 0
         self.backend = Gated("memory://", Limits())
         self.directory = Directory({}, (), max_groups=2, max_topics=2)
-        self.appender = Appender(self.backend, self.directory, bounds, limit, lambda: NOW, self._room)
+        self.appender = Appender(self.backend, self.directory, bounds, limit, lambda: NOW, self._room, self._settled)
 
     def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         self.log += batch
@@ -72,8 +73,12 @@ class Bench:
 
     def _done(self, name: str, outcome: Outcome) -> None:
         assert name not in self.outcomes, "answered twice"
+        assert outcome in self.settled, "answered before it was counted"
         self.outcomes[name] = outcome
         self.order.append(name)
+
+    def _settled(self, outcomes: Sequence[tuple[Job, Outcome]]) -> None:
+        self.settled += [outcome for _, outcome in outcomes]
 
     def _room(self) -> None:
         self.rooms += 1
@@ -226,7 +231,8 @@ async def test_a_ttl_begins_when_the_event_is_accepted(until: Until) -> None:
 async def test_bounds_can_change_while_it_runs(until: Until) -> None:
     async with bench() as b:
         b.appender.bounds = Bounds(max_recipients=1)
-        b.offer("e", {"to": ["a", "b"]})
+        b.directory.groups["g"] = ("a", "b")
+        b.offer("e", {"group": "g"})
         await until(lambda: b.appender.idle)
         assert b.code("e") == "too_many_recipients"
 

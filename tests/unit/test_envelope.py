@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sse_daemon.envelope import MAX_N, MAX_TTL, RESERVED_TYPES, Bounds, Message, Parsed, parse, resolve
+from sse_daemon.envelope import MAX_N, MAX_TTL, RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Draft, Group, Record, Topic
 from sse_daemon.participant import canonical
@@ -24,10 +24,11 @@ def one(frame: bytes | str, bounds: Bounds = BOUNDS) -> Parsed:
     return item
 
 
-def event(frame: bytes | str, bounds: Bounds = BOUNDS) -> Message:
+def event(frame: bytes | str, bounds: Bounds = BOUNDS) -> Draft:
     item = one(frame, bounds)
-    assert isinstance(item, Message)
-    return item
+    draft = item.draft if isinstance(item, Unresolved) else item
+    assert isinstance(draft, Draft)
+    return draft
 
 
 def refusal(frames: Sequence[bytes | str], bounds: Bounds = BOUNDS) -> tuple[str, int | None]:
@@ -84,22 +85,22 @@ def lf_only(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def expected(members: dict[str, Any], data: bytes, topic: str | None = None) -> Message:
+def expected(members: dict[str, Any], data: bytes, topic: str | None = None) -> Draft | Unresolved:
     """What a header says, read off it without a parser."""
-    to = members.get("to", [])
-    return Message(
-        to=() if to == "*" else tuple(dict.fromkeys(to)),
-        public=to == "*",
-        group=members.get("group"),
+    to, topic = members.get("to", []), members.get("topic", topic)
+    public = ("public",) if topic is None else ("public", f"topic/{topic}")
+    draft = Draft(
+        channels=public if to == "*" else tuple(f"participant/{key}" for key in dict.fromkeys(to)),
         type=members.get("type", "message"),
-        topic=members.get("topic", topic),
+        topic=topic,
         attrs=tuple((k, v if isinstance(v, str) else tuple(v)) for k, v in members.get("attrs", {}).items()),
         data=data,
-        ttl=members.get("ttl"),
         retain=members.get("retain", False),
         sender=members.get("from"),
         n=members.get("n"),
     )
+    group, ttl = members.get("group"), members.get("ttl")
+    return draft if group is None and ttl is None else Unresolved(draft, group, ttl)
 
 
 @settings(max_examples=200)
@@ -108,9 +109,9 @@ def test_every_valid_event_is_read_as_it_was_written(
     members: dict[str, Any], data: str, ascii: bool, by: tuple[str, str]
 ) -> None:
     head = json.dumps(members, ensure_ascii=ascii, separators=by)
-    assert event(head + "\n" + data) == expected(members, lf_only(data.encode()))
+    assert one(head + "\n" + data) == expected(members, lf_only(data.encode()))
     in_header = json.dumps(members | {"data": data}, ensure_ascii=ascii, separators=by)
-    assert event(in_header) == expected(members, lf_only(data.encode()))
+    assert one(in_header) == expected(members, lf_only(data.encode()))
 
 
 @given(st.lists(headers(), min_size=1, max_size=5), st.one_of(st.none(), names.filter(lambda name: name[0] != "{")))
@@ -314,7 +315,7 @@ def test_bounds_are_kept_exactly() -> None:
     assert len(parse([b"topic", b'{"to":"*"}', b'{"to":"*"}'], bounds)) == 2
     assert refusal(['{"to":"*"}'] * 3, bounds) == ("too_many_frames", None)
     wide = bounds._replace(max_frame=1000)
-    assert event('{"to":["a","b"]}', wide).to == ("a", "b")
+    assert event('{"to":["a","b"]}', wide).channels == ("participant/a", "participant/b")
     assert refusal(['{"to":["a","b","c"]}'], wide) == ("too_many_recipients", 0)
     assert one('{"group":"g","members":["a"]}', wide) == Group("g", ("a",))
     assert refusal(['{"group":"g","members":["a","b"]}'], wide) == ("bad_group", 0)
@@ -447,7 +448,7 @@ def channels_of(frame: str, **groups: Sequence[str]) -> tuple[str, ...]:
         ('{"group":"g"}', ("participant/x", "participant/y")),
         ('{"to":["y","a"],"group":"g"}', ("participant/y", "participant/a", "participant/x")),
         ('{"to":[],"group":"g"}', ("participant/x", "participant/y")),
-        ('{"to":"*","group":"g","topic":"t"}', ("participant/x", "participant/y", "public", "topic/t")),
+        ('{"to":"*","group":"g","topic":"t"}', ("public", "topic/t", "participant/x", "participant/y")),
         ('{"to":["public"]}', ("participant/public",)),
     ],
 )
