@@ -17,9 +17,9 @@ from tests.architecture.source import ROOT, foreign, modules, own
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("__init__", "errors"),
     1: ("event", "participant"),
-    2: ("address", "census", "directory", "envelope", "metrics", "sse", "subscription", "window"),
-    3: ("backend", "timely", "auth", "log", "config_kinds", "config_route", "config_tables", "config_change", "config"),
-    4: ("stream", "poller", "hub", "catchup", "liveness", "longpoll", "appender", "listener", "door", "request"),
+    2: ("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "window"),
+    3: ("backend", "timely", "auth", "log", "link", "config_kinds", "config_route", "config_tables", "config_change", "config"),
+    4: ("stream", "poller", "hub", "catchup", "liveness", "longpoll", "appender", "listener", "door", "request", "relay"),
     5: ("ingest", "web", "admin", "systemd"),
     6: ("daemon",),
 }
@@ -34,7 +34,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # here (each from those before it) and from its own family.
 BACKENDS_SEE = 3
 BACKEND_HELPERS = ("backends.producers", "backends.ledger", "backends.pages")
-BACKENDS = ("memory", "sqlite", "conformance")
+BACKENDS = ("memory", "sqlite", "broker", "conformance")
 
 PURE = 2
 """Up to this layer nothing does I/O or asks for the time: it is given what it needs, and tested without a loop."""

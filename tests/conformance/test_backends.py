@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,14 +14,51 @@ from typing import Any
 
 import pytest
 
-from sse_daemon.backend import Backend, Limits, Stored
+from sse_daemon.backend import Backend, Deliver, Limits, Opened, Stored
 from sse_daemon.backends import conformance, create
+from sse_daemon.backends.broker import BrokerBackend
 from sse_daemon.backends.conformance import CHECKS, Check, Clock, PromiseBroken, checks_of, draft
 from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.backends.sqlite import SqliteBackend
 from sse_daemon.event import Logged, Record
+from sse_daemon.link import Link
+from sse_daemon.relay import Relay
 
-OURS: dict[str, type[MemoryBackend | SqliteBackend]] = {"memory": MemoryBackend, "sqlite": SqliteBackend}
+
+class Brokered(BrokerBackend):
+    """A worker's log, with an owner and its log in memory at the other end of the link."""
+
+    def __init__(self, url: str, limits: Limits, *, clock: Clock) -> None:
+        self._owned = MemoryBackend(url, limits, clock=clock)
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        self._links = Link(ours, loop), Link(theirs, loop)
+        self._links[0].start()
+        super().__init__(self._links[0])
+
+    async def open(self, deliver: Deliver) -> Opened:
+        if not self._closed and self._deliver is None:
+            opened = await self._owned.open(lambda *batch: relay.deliver(*batch))
+            relay = Relay(self._owned, opened.incarnation, opened.head, lambda: opened.topics)
+            relay.attach(self._links[1])
+            self._links[1].start()
+        return await super().open(deliver)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._owned.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        for link in self._links:
+            link.close()
+
+
+OURS: dict[str, type[MemoryBackend | SqliteBackend | Brokered]] = {
+    "memory": MemoryBackend,
+    "sqlite": SqliteBackend,
+    "broker": Brokered,
+}
 ALL = [
     pytest.param(scheme, check, id=f"{scheme}-{name}") for scheme, kind in OURS.items() for name, check in checks_of(kind).items()
 ]
@@ -35,7 +73,16 @@ def _old_sqlite(expect_log: Any) -> None:
 @pytest.mark.parametrize(("scheme", "check"), ALL)
 async def test_promise(scheme: str, check: Check, tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/log.db" if scheme == "sqlite" else "memory://"
-    await conformance.run(check, lambda limits, clock: OURS[scheme](url, limits, clock=clock))
+    made: list[Backend] = []
+
+    def make(limits: Limits, clock: Clock) -> Backend:
+        made.append(OURS[scheme](url, limits, clock=clock))
+        return made[-1]
+
+    await conformance.run(check, make)
+    for log in made:
+        if isinstance(log, Brokered):
+            log.hang_up()  # also of those that were never opened
 
 
 def test_every_check_names_its_promise() -> None:

@@ -1,0 +1,111 @@
+"""The log of another process, followed over a link; imported as sse_daemon.backends.broker, never under the bare name.
+
+A worker's backend. The process at the other end (`sse_daemon/relay.py`) owns the real one: it pushes what the log holds, in order,
+and answers everything else. No URL leads here: the link is a socket pair that a worker was born with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
+
+from sse_daemon import codec
+from sse_daemon.backend import Deliver, Gap, Opened, Page, Snapshots, Stored
+from sse_daemon.errors import BackendUnavailable, Refusal
+from sse_daemon.event import Event, Record
+from sse_daemon.link import Link
+
+QUESTIONS = 256
+"""Questions asked at once; the others wait for their turn. Their answers are all that this can make the owner hold for us."""
+
+
+class BrokerBackend:
+    """Follows the log at the other end of `link`, which is started already.
+
+    Groups are the owner's affair, who resolves them: `open` names none, whatever there are. Batches come as `deliver` wants them;
+    items that this process has no use for are left out of them.
+    """
+
+    durable: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._turns = asyncio.Semaphore(QUESTIONS)
+        self._deliver: Deliver | None = None
+        self._early: list[tuple[Sequence[Any], int, int]] | None = []
+        """Batches that came before whoever opened could take one; None from then on."""
+        self._closed = False
+        self._appending: set[asyncio.Future[None]] = set()
+        link.posts["batch"] = self._batch
+
+    async def open(self, deliver: Deliver) -> Opened:
+        """Begins to follow."""
+        if self._closed or self._deliver:
+            raise BackendUnavailable("a log is opened once")
+        self._deliver = deliver
+        incarnation, head, topics = await self._link.call("open")
+        # Not before whoever called has gone on: what it delivers to may be made of this very answer.
+        self._loop.call_soon(self._release)
+        return Opened(incarnation, head, {}, frozenset(topics))
+
+    async def append(self, records: Sequence[Record]) -> Sequence[Stored | Refusal]:
+        """As the owner's log does it; cancelled, it is stored all the same."""
+        plain = [codec.plain_items(record) for record in records]
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._appending.add(done)
+        try:
+            answers = await self._ask("append", plain)
+        finally:
+            self._appending.discard(done)
+            done.set_result(None)
+        return [Stored(*answer[1:]) if answer[0] else Refusal(*answer[1:]) for answer in answers]
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page | Gap:
+        """A page of the owner's log."""
+        answer = await self._ask("read", list(channels), after, limit)
+        if isinstance(answer, str):
+            return Gap("expired" if answer == "expired" else "unknown_cursor")
+        events, through = answer
+        return Page([Event._make(event) for event in events], through)
+
+    async def retained(self, channels: Collection[str] | None) -> Snapshots:
+        """The snapshots of the owner's log."""
+        events, at = await self._ask("retained", None if channels is None else list(channels))
+        return Snapshots([Event._make(event) for event in events], at)
+
+    async def check(self) -> None:
+        """Whether the owner's log takes an append."""
+        await self._ask("check")
+
+    async def reach(self) -> int:
+        """The owner's head; when this returns, everything up to there has been delivered here too."""
+        head: int = await self._ask("head")
+        return head
+
+    async def close(self) -> None:
+        """Stops following; the link stays."""
+        self._closed = True
+        if self._appending:
+            await asyncio.wait(self._appending)
+        self._deliver = None
+        self._early = None
+
+    async def _ask(self, name: str, *arguments: Any) -> Any:
+        if self._closed or self._deliver is None:
+            raise BackendUnavailable("the log is closed")
+        async with self._turns:
+            return await self._link.call(name, *arguments)
+
+    def _release(self) -> None:
+        early, self._early = self._early or [], None
+        for batch in early:
+            self._batch(*batch)
+
+    def _batch(self, items: Sequence[Any], after: int, last: int) -> None:
+        if self._early is not None:
+            self._early.append((items, after, last))
+        elif self._deliver is not None:
+            self._deliver(codec.logged(items), after, last)
