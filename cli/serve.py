@@ -32,6 +32,7 @@ IN_MEMORY = "events are kept in memory and are gone when this process ends."
 @click.option("--acked", multiple=True, metavar="ADDRESS", help="Where acked producers come in. Repeatable.")
 @click.option("--admin", metavar="PATH", help="The admin socket.")
 @click.option("--backend", metavar="URL", help='The log: "memory://" or "sqlite:///path/of/log.db".')
+@click.option("--workers", metavar="N", help='Processes that hold streams: a number, or "auto" for one a core. Default: 1.')
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -42,6 +43,7 @@ def command(
     acked: tuple[str, ...],
     admin: str | None,
     backend: str | None,
+    workers: str | None,
 ) -> None:
     """Run the daemon.
 
@@ -54,6 +56,7 @@ def command(
         ("ingest", "acked"): acked,
         ("admin", "socket"): admin,
         ("backend", "url"): backend,
+        ("daemon", "workers"): int(workers) if workers and workers.isdecimal() else workers,
     }
     sources = Sources(path, options, dev)
     try:

@@ -68,8 +68,9 @@ OPTIONS: Mapping[tuple[str, str], str] = {
     ("ingest", "acked"): "--acked",
     ("admin", "socket"): "--admin",
     ("backend", "url"): "--backend",
+    ("daemon", "workers"): "--workers",
 }
-"""The keys that differ for each daemon on one machine, and their options of `serve`."""
+"""The keys that differ for each daemon on one machine, or are tried out on one, and their options of `serve`."""
 
 
 def variable(table: str, key: str) -> str:

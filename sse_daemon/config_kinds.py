@@ -177,6 +177,28 @@ class Text:
 
 
 @frozen
+class Or:
+    """Another kind, or one word in its place."""
+
+    word: str
+    kind: Kind
+
+    @property
+    def right(self) -> str:
+        return f'{self.kind.right}, or "{self.word}"'
+
+    def read(self, value: object) -> Any:
+        if value == self.word:
+            return value
+        if isinstance(value, str):
+            raise ValueError(f"{shown(value)} is not known; {self.right}")
+        return self.kind.read(value)
+
+    def parse(self, text: str) -> object:
+        return self.kind.parse(text)
+
+
+@frozen
 class Maybe:
     """Another kind, or nothing, which is the default and cannot be written down."""
 

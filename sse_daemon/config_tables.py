@@ -23,6 +23,8 @@ from sse_daemon.config_kinds import (
     Conflict,
     Decimal,
     Maybe,
+    Or,
+    Whole,
     Word,
     count,
     refuse,
@@ -35,6 +37,7 @@ from sse_daemon.config_route import EVENTS, RESERVED_PATHS, Route, shape
 
 KIB = 1024
 MIB = 1024 * KIB
+MAX_WORKERS = 256
 
 
 def default_admin_socket(environ: Mapping[str, str], uid: int) -> str:
@@ -142,6 +145,14 @@ class DaemonConfig:
     """`[daemon]`: the process itself."""
 
     drain_time: float = setting(seconds(), 2.0)
+    # Beyond the cores there is nothing to gain; a senseless number must not start a thousand processes.
+    workers: int | Literal["auto"] = setting(Or("auto", Whole("a number", 1, MAX_WORKERS)), 1)
+
+    @property
+    def processes(self) -> int:
+        """How many processes hold streams: as configured, or as many as there are cores for this one."""
+        cores = len(os.sched_getaffinity(0))
+        return min(cores, MAX_WORKERS) if self.workers == "auto" else self.workers
 
 
 @frozen(kw_only=True)

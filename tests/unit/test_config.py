@@ -205,6 +205,7 @@ def test_every_option_is_a_key() -> None:
         ("ingest", "acked"): ("ipc:///b",),
         ("admin", "socket"): "/c",
         ("backend", "url"): "sqlite:///d",
+        ("daemon", "workers"): 3,
     }
     assert set(OPTIONS) == set(values)
     config = load(None, {}, values)
