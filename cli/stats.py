@@ -48,4 +48,6 @@ def _shown(name: str, value: float) -> str:
         return size(value)
     if name == "start_time_seconds":
         return f"{duration(time.time() - value)} ago"
+    if name.endswith("_seconds"):
+        return f"{value * 1000:,.1f} ms"
     return number(value)

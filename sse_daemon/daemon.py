@@ -36,6 +36,7 @@ from sse_daemon.ingest import Ingest
 from sse_daemon.listener import Accepted, Listener, listen, listen_unix, name_of, tune
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
+from sse_daemon.loop_lag import LoopLag
 from sse_daemon.metrics import Values
 from sse_daemon.timely import PATIENCE, Timely
 from sse_daemon.web_site import Site
@@ -123,6 +124,8 @@ class Daemon:
         self._exit.push_async_callback(self._catchup.close)
         self._liveness = Liveness(self._hub, _timing(config), self._loop, time.time, self._door.bye_ms)
         self._exit.callback(self._liveness.close)
+        self._loop_lag = LoopLag(self._loop)
+        self._exit.callback(self._loop_lag.close)
         self._longpoll = LongPoll(self._hub, self._catchup, self._backend, self._loop)
 
     def _bind_ingest(self) -> None:
@@ -294,6 +297,7 @@ class Daemon:
             "pinned_bytes": hub.pinned(),
             "log_position": window.head,
             "sweep_position": hub.end,
+            "loop_lag_seconds": self._loop_lag.worst,
             "ready": float(self.why_not_ready is None),
             "start_time_seconds": self.started,
         }

@@ -1,0 +1,59 @@
+"""What holds the loop is seen, by how much, and is forgotten after a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sse_daemon import loop_lag as module
+from sse_daemon.loop_lag import LoopLag
+
+EVERY = 0.01
+
+
+@pytest.fixture
+async def lag(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoopLag]:
+    monkeypatch.setattr(module, "EVERY", EVERY)
+    lag = LoopLag(asyncio.get_running_loop())
+    yield lag
+    lag.close()
+
+
+def hold() -> float:
+    """Holds the loop; the seconds that it was."""
+    begun = time.monotonic()
+    time.sleep(20 * EVERY)
+    return time.monotonic() - begun
+
+
+async def test_what_held_the_loop_is_seen(lag: LoopLag, until: Any) -> None:
+    held = hold()
+    await until(lambda: lag.worst, "the next question")
+    assert lag.worst > held / 2
+
+
+async def test_the_worst_stays_while_the_loop_is_free_again(lag: LoopLag, until: Any) -> None:
+    held = hold()
+    begun = asyncio.get_running_loop().time()
+    await until(lambda: asyncio.get_running_loop().time() > begun + 10 * EVERY, "some more questions")
+    assert lag.worst > held / 2
+
+
+async def test_it_is_forgotten_after_two_periods(lag: LoopLag, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = hold()
+    await until(lambda: lag.worst > held / 2, "the delay")
+    monkeypatch.setattr(module, "KEPT", 5 * EVERY)
+    await until(lambda: lag.worst < held / 2, "it to be forgotten")
+
+
+async def test_it_ends(until: Any) -> None:
+    loop = asyncio.get_running_loop()
+    lag = LoopLag(loop)
+    lag.close()
+    hold()
+    await asyncio.sleep(0)
+    assert lag.worst == 0.0
