@@ -19,7 +19,10 @@ LAYERS: dict[int, tuple[str, ...]] = {
     1: ("event", "participant"),
     2: ("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "window"),
     3: ("backend", "timely", "auth", "log", "link", "config_kinds", "config_route", "config_tables", "config_change", "config"),
-    4: ("stream", "poller", "hub", "catchup", "liveness", "longpoll", "loop_lag", "appender", "listener", "door", "request", "relay"),
+    4: (
+        *("stream", "poller", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
+        *("appender", "listener", "door", "request", "relay"),
+    ),
     5: ("ingest", "web", "admin", "systemd"),
     6: ("daemon",),
 }
