@@ -105,7 +105,7 @@ class Ledger:
 
     def apply(self, plan: Plan, now: float) -> list[str]:
         """The record of `plan` is stored. Returns the senders that had to be forgotten for its own."""
-        answer, fresh, slots = plan
+        _, fresh, slots = plan
         self.head += len(fresh)
         for slot, (cost, expires) in slots.items():
             self.slots.set(slot, cost, expires)

@@ -251,7 +251,7 @@ class Reader:
 
     def start(self) -> None:
         """Reads from now on."""
-        self._loop.add_reader(self._fd, self.resume)
+        self._loop.add_reader(self._fd, self._readable)
         self.resume()
 
     def resume(self) -> None:
@@ -287,6 +287,10 @@ class Reader:
                 break
         self.close()
         self._socket.close(linger=0)
+
+    def _readable(self) -> None:
+        if self._handle is None:  # else it reads in this turn anyway
+            self._drain()
 
     def _drain(self) -> None:
         self._handle = None
