@@ -23,7 +23,10 @@ LAYERS: dict[int, tuple[str, ...]] = {
         *("stream", "poller", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
         *("appender", "listener", "door", "request", "relay"),
     ),
-    5: ("ingest", "web", "admin", "systemd"),
+    5: (
+        *("ingest", "web_site", "web_request", "web_answer", "web_opening", "web_lean", "web_handlers", "web"),
+        *("admin", "systemd"),
+    ),
     6: ("daemon",),
 }
 
@@ -57,8 +60,8 @@ WALLS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("metrics",),
     "rich": ("cli*",),
     "sqlite3": ("backends.sqlite*",),
-    "tornado": ("web", "admin", "daemon"),
-    "tornado.web": ("web", "admin"),
+    "tornado": ("web*", "admin", "daemon"),
+    "tornado.web": ("web", "web_handlers", "admin"),
     "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
     "zmq": ("ingest", "publish_link", "async_producer", "producer"),
 }

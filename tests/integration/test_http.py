@@ -14,6 +14,7 @@ import pytest
 from tests.integration.client import Client, Header, Publisher, Response, admin, envelope, query
 from tests.integration.daemon import RunningDaemon
 
+DOORS = True
 CONFIG = """
 [[stream]]
 path = "/open"
@@ -426,7 +427,7 @@ max_streams = 1
 
 
 @pytest.fixture(scope="module")
-def full() -> Iterator[RunningDaemon]:
+def full(door: str) -> Iterator[RunningDaemon]:
     """A daemon that has as many streams as it takes."""
     with RunningDaemon(ONE) as daemon, Client(daemon.http_port) as client:
         client.get("/events", ("X-Public-Key", "first")).next()

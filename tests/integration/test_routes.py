@@ -13,6 +13,7 @@ import pytest
 from tests.integration.client import Header, Publisher, Response, envelope
 from tests.wire.whatwg import parse
 
+DOORS = True
 CONFIG = """
 [[stream]]
 path = "/chats/{chat}/events"

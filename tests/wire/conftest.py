@@ -1,5 +1,5 @@
 """The daemon, publisher and connections of the integration tests, for golden bytes."""
 
-from tests.integration.conftest import daemon, get, publisher
+from tests.integration.conftest import daemon, door, get, publisher, pytest_generate_tests
 
-__all__ = ["daemon", "get", "publisher"]
+__all__ = ["daemon", "door", "get", "publisher", "pytest_generate_tests"]

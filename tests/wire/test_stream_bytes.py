@@ -13,6 +13,7 @@ from tests.integration.client import Publisher, Response, admin, query
 from tests.integration.daemon import RunningDaemon
 from tests.wire.whatwg import Message, parse
 
+DOORS = True
 CONFIG = """
 [[stream]]
 path = "/json"

@@ -1,0 +1,110 @@
+"""Answers that are no stream, as values: whichever door a request came by, what it is told is decided here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sse_daemon import sse
+from sse_daemon.errors import BackendError, RequestRefused
+from sse_daemon.log import logger
+from sse_daemon.participant import short
+from sse_daemon.request import Request
+from sse_daemon.web_request import Asked
+from sse_daemon.web_site import Site
+
+Headers = list[tuple[str, str]]
+
+METHODS = "GET, HEAD, OPTIONS"
+STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("X-Accel-Buffering", "no"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+ERRORS = {
+    400: ("bad_request", "the request is malformed"),
+    404: ("not_found", "there is no such route"),
+    405: ("method_not_allowed", "this route answers GET, HEAD and OPTIONS"),
+    500: ("internal", "a defect of the daemon; it is in its log"),
+}
+LOG_AGAIN = 2
+"""Seconds after which a client may ask again when the log did not answer."""
+
+_log = logger("web")
+
+
+class Answer(NamedTuple):
+    """What a request is told before its connection ends: status, headers (beside the common ones), body."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def refusal(refused: RequestRefused, retry_after: int | None = None) -> Answer:
+    """A refusal as JSON."""
+    headers = [("Content-Type", "application/json")]
+    if retry_after is not None:
+        headers.append(("Retry-After", str(retry_after)))
+    return Answer(refused.status, headers, sse.dumps({"error": refused.code, "detail": refused.detail}))
+
+
+def failure(status: int) -> Answer:
+    """The refusal of a request that nothing else was said about."""
+    return refusal(RequestRefused(status, *ERRORS.get(status, ("error", "the request cannot be answered"))))
+
+
+def explained(request: Request, error: RequestRefused | BackendError) -> Answer:
+    """The answer to a request that `error` ended; it is in the log."""
+    if isinstance(error, RequestRefused):
+        note(request, "request refused", code=error.code)
+        return refusal(error)
+    _log.warning("the backend failed a request", extra={"error": str(error)})
+    return refusal(RequestRefused(503, "unavailable", "the log does not answer; try again"), retry_after=LOG_AGAIN)
+
+
+def away(site: Site, asked: Asked, reason: str) -> Answer:
+    """A browser's EventSource gives up at any status but 200: it gets an empty stream that sends it away for a while."""
+    host = asked.request.address.rpartition(":")[0]
+    browser = asked.request.accepts("text/event-stream")
+    retry = site.door.turn_away(host, asked.profile.participant) if browser else None
+    note(asked.request, "stream turned away", reason=reason)
+    if retry is None:
+        refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
+        return refusal(refused, retry_after=math.ceil(site.door.bye_ms() / 1000))
+    return Answer(200, [*STREAM_HEADERS], sse.bye(reason, retry))
+
+
+def common_headers(site: Site, origins: Sequence[str]) -> Headers:
+    """What every answer has that is no stream. origins: the request's."""
+    return [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *cors(site, origins)]
+
+
+def stream_head(site: Site, origins: Sequence[str], *, chunked: bool) -> bytes:
+    """The head of a stream's response. origins: the request's; chunked: HTTP/1.1."""
+    framing = [("Transfer-Encoding", "chunked")] if chunked else []
+    return sse.head("200 OK", [*STREAM_HEADERS, *cors(site, origins), *framing, ("Connection", "close")])
+
+
+def cors(site: Site, origins: Sequence[str]) -> Headers:
+    """The CORS headers for a request with these Origins: for an allowed one its own name, from the list."""
+    allowed = site.config().http.cors_origins
+    if not allowed:
+        return []
+    headers = [("Vary", "Origin")]
+    for origin in allowed:
+        if [*origins] == [origin]:
+            headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+    return headers
+
+
+def note(request: Request, message: str, **facts: Any) -> None:
+    """A line about a request in the log."""
+    try:
+        claimed = request.query(request.route.query) or request.header(request.route.header)
+    except RequestRefused:  # no text, so no key
+        claimed = ()
+    key = short(claimed[0]) if len(claimed) == 1 else None
+    _log.info(message, extra={**facts, "participant": key, "address": request.address})

@@ -1,0 +1,115 @@
+"""From a request that was understood to a place in the hub, by whichever door it came.
+
+`decide` says what becomes of the request; whoever has the connection then calls `join`, without an await between: nothing may
+come between the position that the opening represents and the stream's place in the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import NamedTuple, TypeAlias
+
+from tornado.iostream import IOStream, StreamClosedError
+
+from sse_daemon import sse
+from sse_daemon.catchup import preamble, resync_blocks
+from sse_daemon.log import logger
+from sse_daemon.request import Request, fill
+from sse_daemon.stream import Stream
+from sse_daemon.web_answer import note, stream_head
+from sse_daemon.web_request import Asked, understand
+from sse_daemon.web_site import Site
+
+_log = logger("web")
+
+
+class Opening(NamedTuple):
+    """A stream that may open: its first blocks, and the position that they represent."""
+
+    asked: Asked
+    blocks: bytes
+    position: int
+
+
+class Away(NamedTuple):
+    """A stream for which there is no room; reason: "drain" or "overload"."""
+
+    asked: Asked
+    reason: str
+
+
+Decision: TypeAlias = Opening | Away
+
+
+async def decide(site: Site, request: Request, *, chunked: bool) -> Decision:
+    """What becomes of a request for a stream. Raises RequestRefused, BackendError."""
+    asked = await understand(site, request, chunked=chunked)
+    if (reason := site.door.obstacle()) is not None:
+        return Away(asked, reason)
+    opening = await _opening(site, asked)
+    # Again: the log was waited for, and meanwhile an operator may have acted, or a crowd have come in by the same way.
+    site.door.check_barred(asked.profile.participant)
+    return opening if (reason := site.door.obstacle()) is None else Away(asked, reason)
+
+
+async def _opening(site: Site, asked: Asked) -> Opening:
+    if asked.cursor is not None:
+        return Opening(asked, _first(site, asked, str(asked.cursor)), asked.cursor.position)
+    snapshots = await site.backend.retained(asked.profile.subscription.channels)
+    if asked.resync is None:
+        blocks = preamble(lambda id: _first(site, asked, id), snapshots, asked.profile)
+    else:
+        blocks = _first(site, asked, "") + resync_blocks(asked.resync, None, snapshots, asked.profile)
+    return Opening(asked, blocks, snapshots.at)
+
+
+def _first(site: Site, asked: Asked, id: str) -> bytes:
+    """The stream's first block: it sets the reconnection time, and names the client where the route has it so."""
+    retry, profile, route = site.door.retry_ms(), asked.profile, asked.request.route
+    if not route.first:
+        return sse.retry(retry, id)
+    if route.first_data is None:
+        data = sse.dumps({"client_id": profile.id, "participant": profile.participant})
+    else:
+        values = {"client_id": profile.id, "participant": profile.participant or "", "topic": asked.topic or ""}
+        data = fill(route.first_data, {**asked.request.places, **values})
+    return sse.block(data, type=route.first_event, id=id, retry=retry)
+
+
+def join(site: Site, opening: Opening, connection: socket.socket) -> None:
+    """Writes the head and the opening to the connection, which is the hub's from here on."""
+    asked, profile = opening.asked, opening.asked.profile
+    wire = profile.wire
+    response = stream_head(site, asked.request.header("Origin"), chunked=wire.chunked) + wire.wrap(opening.blocks)
+    stream = Stream(connection, profile, response, opening.position, opening.position, asyncio.get_running_loop().time())
+    stream.settled = asked.cursor is None
+    if asked.resync is not None:
+        site.catchup.resyncs[asked.resync] += 1
+    site.hub.join(stream)
+    site.liveness.watch(stream)
+    note(asked.request, "stream opened", id=profile.id, route=profile.route)
+
+
+def bare(iostream: IOStream) -> socket.socket | None:
+    """The connection as a bare socket; None if the client has gone, or has said more than its request, or files have run out."""
+    if iostream.closed():
+        return None
+    # What IOStream has read already would be invisible to us.
+    more = asyncio.ensure_future(iostream.read_bytes(1, partial=True))
+    try:
+        # A second descriptor of the connection: the first one goes with the IOStream, which has no way to let go of it.
+        return None if more.done() else socket.socket(fileno=iostream.socket.dup().detach())
+    except OSError as error:
+        # The client finds its connection closed without an answer: a browser's EventSource too then comes back.
+        _log.info("stream not opened", extra={"error": error.strerror})
+        return None
+    finally:
+        more.add_done_callback(_ignore_closed)
+        iostream.close()
+
+
+def _ignore_closed(future: asyncio.Future[bytes]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, StreamClosedError):
+        raise error

@@ -1,0 +1,111 @@
+"""What a request asks for, whichever door it came by: from Tornado's parsed head to what may be read and how."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from tornado.escape import url_unescape
+from tornado.httputil import HTTPHeaders
+
+from sse_daemon.auth import Grant
+from sse_daemon.config_route import Route
+from sse_daemon.errors import RequestRefused
+from sse_daemon.event import Cursor
+from sse_daemon.request import Request, Values
+from sse_daemon.stream import Profile, Wire
+from sse_daemon.subscription import narrowed
+from sse_daemon.web_site import Site
+
+_PLACE = re.compile(r"\{(\w+)\}")
+
+wire = lru_cache(maxsize=16)(Wire)
+"""A Wire; equal ones are one object."""
+
+
+class Asked(NamedTuple):
+    """A request for events, understood. topic: the route's; resync: why the cursor that was sent is no use, or None."""
+
+    request: Request
+    topic: str | None
+    profile: Profile
+    cursor: Cursor | None
+    resync: str | None
+
+
+@cache
+def pattern(path: str) -> re.Pattern[str]:
+    """The regular expression of a route's path: a {name} is one segment that is not empty."""
+    parts = _PLACE.split(path)
+    return re.compile("".join(re.escape(part) if i % 2 == 0 else f"(?P<{part}>[^/]+)" for i, part in enumerate(parts)))
+
+
+def request_of(
+    routes: Iterable[Route], path: str, headers: HTTPHeaders, arguments: Mapping[str, Sequence[bytes]], peer: str
+) -> Request:
+    """The request in the terms of its route. arguments: the query; peer: the client's address. Raises RequestRefused."""
+    for route in routes:
+        if (found := pattern(route.path).fullmatch(path)) is not None:
+            places = {name: _text(url_unescape(part, encoding=None, plus=False)) for name, part in found.groupdict().items()}
+            return Request(route, headers.get_list, _values(arguments), arguments, places, peer)
+    raise RequestRefused(404, "not_found", "there is no such route")
+
+
+def _values(arguments: Mapping[str, Sequence[bytes]]) -> Values:
+    return lambda name: [_text(value) for value in arguments.get(name, ())]
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise RequestRefused(400, "bad_request", "the request is malformed") from None
+
+
+async def understand(site: Site, request: Request, *, chunked: bool) -> Asked:
+    """Who asks, for what, and from where on. chunked: HTTP/1.1. Raises RequestRefused, BackendError."""
+    topic = request.topic()
+    grant = await site.authenticator.admit(request.asking(topic))
+    site.door.check_barred(grant.participant)
+    cursor, resync = request.cursor(site.hub.incarnation, site.hub.window.head)
+    asked = Asked(request, topic, _profile(site, request, grant, topic, chunked), cursor, resync)
+    if request.route.unknown_topic == "404" and topic is not None:
+        await _check_known(site, topic, asked.profile)
+    return asked
+
+
+def _profile(site: Site, request: Request, grant: Grant, topic: str | None, chunked: bool) -> Profile:
+    # A topic's channel holds that topic only; a participant's holds every topic, and the route wants one.
+    wanted = request.filter(topic if grant.participant is not None else None, site.config().streams.max_filters)
+    return Profile(
+        id=f"{random.getrandbits(48):012x}",  # a name and no secret: it need not cost a system call
+        participant=grant.participant,
+        route=request.route.path,
+        address=request.address,
+        opened=site.wall(),
+        subscription=narrowed(grant.channels, wanted),
+        wire=wire(chunked, request.route.format == "json", site.hub.incarnation),
+        heartbeat_event=request.heartbeat_is_event(),
+        expires=_expiry(site, grant),
+    )
+
+
+def _expiry(site: Site, grant: Grant) -> float | None:
+    settings = site.config().streams
+    until = [] if grant.until is None else [grant.until]
+    if settings.lifetime:
+        jitter = 1 + settings.lifetime_jitter * random.uniform(-1, 1)
+        until.append(asyncio.get_running_loop().time() + settings.lifetime * jitter)
+    return min(until, default=None)
+
+
+async def _check_known(site: Site, topic: str, profile: Profile) -> None:
+    if topic in site.directory.topics:
+        return
+    snapshots = await site.backend.retained(profile.subscription.channels)
+    if not any(event.topic == topic for event in snapshots.events):
+        raise RequestRefused(404, "unknown_topic", "there is no such topic")
