@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from bench.peers.base import HttpPublish, Peer, PeerError, Running, ZmqPublish
+from bench.peers.better_sse import BetterSse
+from bench.peers.nchan import Nchan
+from bench.peers.pushpin import Pushpin
+from bench.peers.sse_starlette import SseStarlette
 
-PEERS: tuple[Peer, ...] = ()
+_sse_starlette = SseStarlette()
+_better_sse = BetterSse()
 
-__all__ = ["PEERS", "HttpPublish", "Peer", "PeerError", "Running", "ZmqPublish"]
+PEERS: tuple[Peer, ...] = (Nchan(), Pushpin(), _sse_starlette, _better_sse)
+INSTALLABLE = {peer.name: peer for peer in (_sse_starlette, _better_sse)}
+"""Those that `python -m bench.peers install` brings, without root, into `.bench-peers/`."""
+
+__all__ = ["INSTALLABLE", "PEERS", "HttpPublish", "Peer", "PeerError", "Running", "ZmqPublish"]
