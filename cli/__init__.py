@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "tail": "Print events as they pass.",
     "kick": "Close streams, and keep a participant out for a while.",
     "drain": "Send clients away over a stated time.",
+    "bench": "Measure the running daemon.",
     "publish": "Publish as an ordinary producer.",
     "subscribe": "Receive as an ordinary client.",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FOLDERS = {"sse_daemon": "", "backends": "backends.", "cli": "cli."}
+FOLDERS = {"sse_daemon": "", "backends": "backends.", "cli": "cli.", "sse_daemon/bench": "bench."}
 """Top-level folder -> what its modules are called inside the package."""
 
 

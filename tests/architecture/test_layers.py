@@ -17,23 +17,43 @@ from tests.architecture.source import ROOT, foreign, modules, own
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("__init__", "errors"),
     1: ("event", "participant"),
-    2: ("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "window"),
-    3: ("backend", "timely", "auth", "log", "link", "config_kinds", "config_route", "config_tables", "config_change", "config"),
+    2: ("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "tally", "window"),
+    3: (
+        *("backend", "timely", "auth", "log", "link"),
+        *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
+    ),
     4: (
         *("stream", "poller", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
-        *("appender", "listener", "door", "request", "relay"),
+        *("appender", "listener", "listening", "door", "request", "relay", "desk"),
     ),
     5: (
         *("ingest", "web_site", "web_request", "web_answer", "web_opening", "web_lean", "web_handlers", "web"),
-        *("admin", "systemd"),
+        *("admin", "systemd", "floor", "crew"),
     ),
-    6: ("daemon",),
+    6: ("worker", "daemon"),
 }
 
 # Libraries for programs that are not the daemon: light, each a ladder of its own on top of these modules.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "producer": (("errors",), ("publishing", "publish_link", "async_producer", "producer")),
     "consumer": (("errors", "event", "participant"), ("event_stream", "reconnecting", "consumer")),
+    "bench": (
+        (),
+        (
+            *(
+                "bench",
+                "bench.errors",
+                "bench.target",
+                "bench.payload",
+                "bench.figures",
+                "bench.process",
+                "bench.crowd",
+                "bench.sender",
+            ),
+            *("bench.load", "bench.result", "bench.words", "bench.session", "bench.cases", "bench.latencies", "bench.streams"),
+            *("bench.growth", "bench.suite", "bench.daemon"),
+        ),
+    ),
 }
 
 # A backend is one module, or a family that begins with its name: sqlite, sqlite_file. It imports from layers 0 to 3, from the helpers
@@ -63,7 +83,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "tornado": ("web*", "admin", "daemon"),
     "tornado.web": ("web", "web_handlers", "admin"),
     "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
-    "zmq": ("ingest", "publish_link", "async_producer", "producer"),
+    "zmq": ("ingest", "publish_link", "async_producer", "producer", "bench.sender"),
 }
 
 

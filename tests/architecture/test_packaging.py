@@ -47,7 +47,7 @@ def test_the_link_is_in_the_tree_and_in_git(name: str) -> None:
 
 def test_setup_cfg_says_what_the_links_say() -> None:
     assert listed("options", "package_dir") == [f"sse_daemon.{name} = {name}" for name in LINKS]
-    assert listed("options", "packages") == ["sse_daemon", *(f"sse_daemon.{name}" for name in LINKS)]
+    assert listed("options", "packages") == ["sse_daemon", *(f"sse_daemon.{name}" for name in LINKS), "sse_daemon.bench"]
 
 
 def test_nobody_imports_the_bare_names() -> None:
@@ -146,7 +146,7 @@ def wheel(built: Path) -> Path:
 
 def test_the_wheel_has_every_module_and_nothing_else(built: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel(built)).namelist() if ".dist-info/" not in name}
-    folders = {"sse_daemon": "sse_daemon", **{name: f"sse_daemon/{name}" for name in LINKS}}
+    folders = {"sse_daemon": "sse_daemon", **{name: f"sse_daemon/{name}" for name in (*LINKS, "bench")}}
     expected = {f"{folders[path.parent.name]}/{path.name}" for path in modules().values()}
     assert names == {*expected, "sse_daemon/py.typed"}
 

@@ -1,0 +1,65 @@
+"""The cases about throughput: each opens its own subscribers, loads them and says what it measured. latency.py, streams.py have others."""
+
+from __future__ import annotations
+
+from sse_daemon.bench.load import Aim, Load, Outcome
+from sse_daemon.bench.result import Result, of_latency, result
+from sse_daemon.bench.sender import ZmqSender
+from sse_daemon.bench.session import WARM_UP, Session
+
+
+def to_all(session: Session, n: int, w: int) -> Result:
+    """n subscribers of one participant, every event for all of them, w on their way."""
+    with session.crowd(session.all_keys(n)) as crowd, session.load(crowd, session.sender_to_all(), session.to_all(n)) as load:
+        outcome = loaded(session, load, w)
+    return result(
+        "to-all",
+        session.target.name,
+        outcome,
+        {"n": n, "w": w},
+        deliveries_per_second=outcome.deliveries_per_second,
+        events_per_second=outcome.events_per_second,
+        cpu_us_per_delivery=outcome.cpu_per_delivery,
+    )
+
+
+def to_one(session: Session, n: int, w: int) -> Result:
+    """n subscribers, a participant each, every event for one of them, w on their way."""
+    with session.crowd(session.own_keys(n)) as crowd, session.load(crowd, session.sender(), session.to_one(n)) as load:
+        outcome = loaded(session, load, w)
+    return result(
+        "to-one",
+        session.target.name,
+        outcome,
+        {"n": n, "w": w},
+        events_per_second=outcome.events_per_second,
+        cpu_us_per_event=outcome.cpu_per_event,
+    )
+
+
+def loaded(session: Session, load: Load, w: int) -> Outcome:
+    """A closed loop after the same load has run for a while."""
+    seconds = session.sizes.seconds
+    load.closed_loop(w, seconds * WARM_UP)
+    session.progress(f"{w} outstanding", 0.5)
+    return load.closed_loop(w, seconds)
+
+
+def acked(session: Session, w: int) -> Result:
+    """One producer with w requests in flight, each answered when the event is stored; one subscriber counts them."""
+    target, sizes = session.target, session.sizes
+    if target.acked is None:
+        raise ValueError(f"{target.name} has no acked socket")
+    aim = Aim(keys=session.own_keys(1), each=1, size=sizes.size)
+    with session.crowd(aim.keys) as crowd, session.load(crowd, ZmqSender(target.acked, in_flight=w), aim) as load:
+        load.closed_loop(w, sizes.seconds * WARM_UP)
+        outcome = load.closed_loop(w, sizes.seconds)
+    return result(
+        "acked",
+        target.name,
+        outcome,
+        {"w": w},
+        events_per_second=outcome.events_per_second,
+        cpu_us_per_event=outcome.cpu_per_event,
+        **of_latency(outcome.answers),
+    )
