@@ -1,8 +1,6 @@
 """What the benchmark knows of a peer: where to subscribe, how to publish, which processes to charge.
 
-Every template is plain text with two marks, `{key}` and `{data}`, and nothing else is replaced (a body may be JSON, so str.format
-would trip over its braces). A key is `[A-Za-z0-9-]+`; data is ASCII without quotes, backslashes and line ends, so that no
-peer's format needs escaping and no generator has to do it. All subscribers with one key is "to all"; a key each is "to one".
+Templates of paths and messages are those of sse_daemon.bench.target: plain text with the marks `{key}` and `{data}`.
 """
 
 from __future__ import annotations
@@ -10,45 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-KEY = "{key}"
-DATA = "{data}"
+from sse_daemon.bench.target import HttpPublish, ZmqPublish, fill
+
+__all__ = ["HttpPublish", "Peer", "PeerError", "Running", "ZmqPublish"]
 
 
 class PeerError(Exception):
     """A peer did not start, or died; the text says why, with the end of its log."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpPublish:
-    """One POST an event, on a connection that stays open; the peer answers 2xx to each, in order."""
-
-    host: str
-    port: int
-    path: str
-    headers: tuple[tuple[str, str], ...] = (("Content-Type", "text/plain"),)
-    body: str = DATA
-
-    def request(self, key: str, data: str) -> bytes:
-        """The whole HTTP/1.1 request."""
-        body = fill(self.body, key, data)
-        lines = [f"POST {fill(self.path, key, '')} HTTP/1.1", f"Host: {self.host}:{self.port}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in self.headers]
-        return ("\r\n".join(lines) + "\r\n\r\n" + body).encode("ascii")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZmqPublish:
-    """One ZeroMQ message an event; the generator's socket of `kind` connects to `address`. Nothing is answered."""
-
-    address: str
-    kind: Literal["pub", "push", "dealer"]
-    frames: tuple[str, ...] = (DATA,)
-
-    def message(self, key: str, data: str) -> list[bytes]:
-        """The frames to send."""
-        return [fill(frame, key, data).encode("ascii") for frame in self.frames]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +55,3 @@ class Peer(Protocol):
         All processes are bound to `core` (None: to none), everything that is written goes into `directory`, which exists and is
         empty, and they end with `stop()` or with the process that started them.
         """
-
-
-def fill(template: str, key: str, data: str) -> str:
-    """`template` with its marks replaced."""
-    return template.replace(KEY, key).replace(DATA, data)

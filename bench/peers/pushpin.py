@@ -84,7 +84,9 @@ class Pushpin:
 
         try:
             children.append(launch([sys.executable, ORIGIN, str(origin)], core=None, directory=directory, log="origin.log"))
-            children.append(launch(["zurl", "--config=zurl.conf", "--loglevel=1"], core=core, directory=directory, log="zurl.log"))
+            children.append(
+                launch(["zurl", "--config=zurl.conf", "--loglevel=1"], core=core, directory=directory, log="zurl.log")
+            )
             children.append(launch(["pushpin", "--config=pushpin.conf"], core=core, directory=directory, log="pushpin.log"))
         except BaseException:
             stop()

@@ -40,9 +40,18 @@ class SseStarlette:
     def start(self, *, core: int | None, directory: Path) -> Running:
         """As Peer.start."""
         port = free_port()
-        options: list[str | Path] = ["--app-dir", APP.parent, "--port", str(port), "--backlog", "4096", "--loop", "uvloop", "--http", "httptools"]
-        quiet = ["--no-access-log", "--log-level", "warning"]
-        command = [self._python, "-m", "uvicorn", f"{APP.stem}:app", *options, *quiet]
+        fast = ["--loop", "uvloop", "--http", "httptools", "--backlog", "4096", "--no-access-log", "--log-level", "warning"]
+        command = [
+            str(self._python),
+            "-m",
+            "uvicorn",
+            f"{APP.stem}:app",
+            "--app-dir",
+            str(APP.parent),
+            "--port",
+            str(port),
+            *fast,
+        ]
         child = launch(command, core=core, directory=directory, log="uvicorn.log")
         running = Running(
             name=self.name,
