@@ -35,7 +35,9 @@ def test_no_slower_than_recorded(piece: Piece, benchmark: Any) -> None:
             return
         if PYTHON not in RECORDED:
             found = compare(run, piece.reference, ATTEMPTS[0])
-            pytest.skip(f"no baseline for {PYTHON}: ratio {found.ratio:.3f}; python -m tests.bench.baselines records it")
+            pytest.skip(
+                f"{piece.name}: no baseline for {PYTHON}: ratio {found.ratio:.3f}; python -m tests.bench.baselines records it"
+            )
         build, ratios = RECORDED[PYTHON]
         baseline = ratios[piece.name]
         limit = baseline * (LIMIT if build == BUILD else LIMIT_ELSEWHERE)
