@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
+UNDER_TEST = Path(os.environ.get("SSE_DAEMON_UNDER_TEST", ROOT))
+"""Where the daemon's process imports sse_daemon from: the tree, or an installation of it such as the compiled one."""
 COMMAND = (sys.executable, "-m", "sse_daemon.cli")
 DEADLINE = 30.0
 ANY_PORT = ("tcp://127.0.0.1:0",)
@@ -225,8 +227,8 @@ class RunningDaemon:
 
 
 def environ(added: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process of ours: nothing that configures a daemon but `added`, and this tree before any other."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    """The environment for a process of ours: nothing that configures a daemon but `added`, and what is tested before any other."""
+    path = os.pathsep.join(filter(None, (str(UNDER_TEST), os.environ.get("PYTHONPATH"))))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SSE_DAEMON_")}
     return {**kept, "PYTHONPATH": path, **added}
 
