@@ -18,15 +18,13 @@ from tornado.web import Application, HTTPError, RequestHandler
 from sse_daemon import metrics, sse
 from sse_daemon.backend import Backend, Stored
 from sse_daemon.census import Census
+from sse_daemon.desk import Streams
 from sse_daemon.directory import Directory
-from sse_daemon.door import Door
 from sse_daemon.errors import BackendError
 from sse_daemon.event import PUBLIC, Cursor, Event
-from sse_daemon.hub import Hub, subscription_reads
 from sse_daemon.ingest import Ingest
 from sse_daemon.log import logger
 from sse_daemon.participant import short
-from sse_daemon.stream import State, Stream
 
 TAIL_QUEUE = 10_000
 """Events that wait for a slow `tail`; beyond that the oldest are dropped, and their number told."""
@@ -35,23 +33,22 @@ MAX_WAIT = 60.0
 _log = logger("admin")
 
 
-class Desk(NamedTuple):
-    """What the operators' handlers work with. values: the metrics; ready: why not, or None; drain: closes all over that time."""
+class Office(NamedTuple):
+    """What the operators' handlers work with. values: the metrics; ready: why not, or None; wall: Unix time."""
 
-    hub: Hub
+    streams: Streams
+    incarnation: str
     ingest: Ingest
     census: Census
     directory: Directory
     backend: Backend
-    door: Door
-    values: Callable[[], metrics.Values]
+    values: Callable[[], Awaitable[metrics.Values]]
     ready: Callable[[], str | None]
-    drain: Callable[[float], Awaitable[None]]
     about: Mapping[str, str]
     wall: Callable[[], float]
 
 
-def server(desk: Desk) -> HTTPServer:
+def server(office: Office) -> HTTPServer:
     """The operators' HTTP server; connections are handed to it."""
     routes = {
         "/clients": Clients,
@@ -65,16 +62,16 @@ def server(desk: Desk) -> HTTPServer:
         "/kick": Kick,
         "/drain": Drain,
     }
-    handlers: list[Any] = [(path, handler, {"desk": desk}) for path, handler in routes.items()]
-    app = Application(handlers, default_handler_class=Base, default_handler_args={"desk": desk}, log_function=lambda _: None)
+    handlers: list[Any] = [(path, handler, {"office": office}) for path, handler in routes.items()]
+    app = Application(handlers, default_handler_class=Base, default_handler_args={"office": office}, log_function=lambda _: None)
     return HTTPServer(app, idle_connection_timeout=10, body_timeout=10, max_body_size=8 * 1024 * 1024)
 
 
 class Base(RequestHandler):
     """JSON in, JSON out."""
 
-    def initialize(self, desk: Desk) -> None:
-        self.desk = desk
+    def initialize(self, office: Office) -> None:
+        self.office = office
 
     def prepare(self) -> None:
         if type(self) is Base:
@@ -103,51 +100,16 @@ class Base(RequestHandler):
 class Clients(Base):
     """GET /clients?participant=KEY: open streams; with closed=1 the recently closed ones."""
 
-    def get(self) -> None:
-        hub, only = self.desk.hub, self.get_query_argument("participant", None)
-        rows = map(_closed_row, reversed(hub.closed)) if self.get_query_argument("closed", None) else self._open()
-        self.finish({"clients": [row for row in rows if only is None or row["participant"] == only]})
-
-    def _open(self) -> Sequence[dict[str, Any]]:
-        hub, now = self.desk.hub, self.desk.wall()
-        return [_row(hub, stream, now) for stream in hub.streams.values()]
-
-
-def _row(hub: Hub, stream: Stream, now: float) -> dict[str, Any]:
-    profile = stream.profile
-    return {
-        "id": profile.id,
-        "participant": profile.participant,
-        "route": profile.route,
-        "address": profile.address,
-        "opened": profile.opened,
-        "age": max(0.0, now - profile.opened),
-        "delivered": stream.delivered,
-        "lag": hub.window.head - hub.position(stream),
-        "unsent": len(stream.rest),
-        "state": stream.state.value,
-    }
-
-
-def _closed_row(closed: Any) -> dict[str, Any]:
-    profile = closed.profile
-    return {
-        "id": profile.id,
-        "participant": profile.participant,
-        "route": profile.route,
-        "address": profile.address,
-        "opened": profile.opened,
-        "closed": closed.at,
-        "delivered": closed.delivered,
-        "reason": closed.reason,
-    }
+    async def get(self) -> None:
+        only, closed = self.get_query_argument("participant", None), self.get_query_argument("closed", None)
+        self.finish({"clients": await self.office.streams.clients(only, bool(closed))})
 
 
 class Producers(Base):
     """GET /producers: who publishes."""
 
     def get(self) -> None:
-        now = self.desk.wall()
+        now = self.office.wall()
         rows = [
             {
                 "from": sender,
@@ -162,7 +124,7 @@ class Producers(Base):
                 "refused": tally.refused,
                 "lost": tally.lost,
             }
-            for sender, tally in self.desk.census.tallies.items()
+            for sender, tally in self.office.census.tallies.items()
         ]
         self.finish({"producers": rows})
 
@@ -171,7 +133,7 @@ class Groups(Base):
     """GET /groups: groups in force and topics declared."""
 
     def get(self) -> None:
-        directory = self.desk.directory
+        directory = self.office.directory
         groups = [{"name": name, "members": list(members)} for name, members in sorted(directory.groups.items())]
         self.finish({"groups": groups, "topics": sorted(directory.topics)})
 
@@ -181,19 +143,19 @@ class Retained(Base):
 
     async def get(self) -> None:
         try:
-            snapshots = await self.desk.backend.retained(None)
+            snapshots = await self.office.backend.retained(None)
         except BackendError as error:
             raise HTTPError(503, str(error).replace("%", "%%")) from None
         rows = [
             {
-                "id": str(Cursor(self.desk.hub.incarnation, event.position)),
+                "id": str(Cursor(self.office.incarnation, event.position)),
                 **_addressed(event),
                 "bytes": len(event.data),
                 "expires": event.expires,
             }
             for event in snapshots.events
         ]
-        self.finish({"retained": rows, "cursor": str(Cursor(self.desk.hub.incarnation, snapshots.at))})
+        self.finish({"retained": rows, "cursor": str(Cursor(self.office.incarnation, snapshots.at))})
 
 
 def _addressed(event: Event) -> dict[str, Any]:
@@ -205,15 +167,16 @@ def _addressed(event: Event) -> dict[str, Any]:
 class Stats(Base):
     """GET /stats: every metric, and what this daemon is."""
 
-    def get(self) -> None:
-        self.finish({"about": dict(self.desk.about), "not_ready": self.desk.ready(), "metrics": self.desk.values()})
+    async def get(self) -> None:
+        values = await self.office.values()
+        self.finish({"about": dict(self.office.about), "not_ready": self.office.ready(), "metrics": values})
 
 
 class Metrics(Base):
     """GET /metrics: the same as Prometheus text."""
 
-    def get(self) -> None:
-        body, content_type = metrics.exposition(self.desk.values(), self.request.headers.get("Accept", ""))
+    async def get(self) -> None:
+        body, content_type = metrics.exposition(await self.office.values(), self.request.headers.get("Accept", ""))
         self.set_header("Content-Type", content_type)
         self.finish(body)
 
@@ -230,9 +193,9 @@ class Inject(Base):
             frame = sse.dumps(header) + b"\n" + data.encode()
         except (ValueError, OverflowError):
             raise HTTPError(400, "it holds what JSON or UTF-8 cannot carry") from None
-        before = {stream.profile.id for stream in self.desk.hub.streams.values()}
+        before = self.office.wall()
         outcome = await self._submit(frame)
-        answer = ujson.loads(self.desk.ingest.encode(outcome))
+        answer = ujson.loads(self.office.ingest.encode(outcome))
         if isinstance(outcome, Stored):
             _log.info("event injected", extra={"ids": ",".join(answer["ids"])})
             if wait is not None:
@@ -241,33 +204,17 @@ class Inject(Base):
 
     async def _submit(self, frame: bytes) -> Any:
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.desk.ingest.submit([frame], lambda result: None if outcome.done() else outcome.set_result(result))
+        self.office.ingest.submit([frame], lambda result: None if outcome.done() else outcome.set_result(result))
         return await outcome
 
-    async def _written(self, position: int, before: set[str], wait: float) -> list[dict[str, Any]]:
+    async def _written(self, position: int, before: float, wait: float) -> list[dict[str, Any]]:
         """The streams that were open before and read the event, as soon as all have got it, or after `wait` seconds."""
         deadline = time.monotonic() + wait
         while True:
-            rows = self._readers(position, before)
-            if all(row["written"] for row in rows) and self.desk.hub.end >= position or time.monotonic() > deadline:
+            rows, served = await self.office.streams.readers(position, before)
+            if all(row["written"] for row in rows) and served or time.monotonic() > deadline:
                 return rows
             await asyncio.sleep(0.01)
-
-    def _readers(self, position: int, before: set[str]) -> list[dict[str, Any]]:
-        hub = self.desk.hub
-        event = hub.event_at(position)
-        if event is None:
-            return []
-        return [
-            {
-                "id": s.profile.id,
-                "participant": s.profile.participant,
-                "written": hub.position(s) >= position,
-                "state": s.state.value,
-            }
-            for s in hub.streams.values()
-            if s.profile.id in before and s.start < position and subscription_reads(s.profile.subscription, event)
-        ]
 
 
 class Tail(Base):
@@ -281,7 +228,7 @@ class Tail(Base):
         def take(events: Sequence[Event]) -> None:
             queue.put([e for e in events if (channel is None or channel in e.channels) and (topic is None or e.topic == topic)])
 
-        self.desk.hub.taps[take] = None
+        self.office.streams.taps[take] = None
         self.set_header("Content-Type", "application/x-ndjson")
         self._reader = queue
         try:
@@ -291,12 +238,12 @@ class Tail(Base):
                 if dropped:
                     self.write(sse.dumps({"dropped": dropped}) + b"\n")
                 for event in events:
-                    self.write(sse.dumps({**sse.event_object(event, self.desk.hub.incarnation), **_addressed(event)}) + b"\n")
+                    self.write(sse.dumps({**sse.event_object(event, self.office.incarnation), **_addressed(event)}) + b"\n")
                 await self.flush()
         except StreamClosedError:
             _log.debug("tail ended")
         finally:
-            del self.desk.hub.taps[take]
+            del self.office.streams.taps[take]
 
     def on_connection_close(self) -> None:
         self._reader.close()
@@ -340,7 +287,7 @@ class Queue:
 class Kick(Base):
     """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes; with "for", keeps out for so long."""
 
-    def post(self) -> None:
+    async def post(self) -> None:
         body = self.body()
         client, participant, seconds = body.get("client"), body.get("participant"), body.get("for")
         if isinstance(client, str) == isinstance(participant, str):
@@ -348,16 +295,9 @@ class Kick(Base):
         if seconds is not None:
             if not isinstance(participant, str) or not isinstance(seconds, int | float) or not 0 < seconds < 10**9:
                 raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
-            self.desk.door.bar(participant, float(seconds))
-        streams = tuple(self.desk.hub.streams.values())
-        if client is not None:
-            hit = [stream for stream in streams if stream.profile.id == client]
-        else:
-            hit = [stream for stream in streams if stream.profile.participant == participant]
-        for stream in hit:
-            self.desk.hub.finish(stream, "kicked", self.desk.door.bye_ms())
-        _log.info("kicked", extra={"client": client, "participant": short(participant or ""), "streams": len(hit)})
-        self.finish({"closed": [s.profile.id for s in hit]})
+        closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
+        _log.info("kicked", extra={"client": client, "participant": short(participant or ""), "streams": len(closed)})
+        self.finish({"closed": closed})
 
 
 class Drain(Base):
@@ -367,7 +307,6 @@ class Drain(Base):
         over = self.body().get("over", 10.0)
         if not isinstance(over, int | float) or not 0 <= over <= 86_400:
             raise HTTPError(400, "'over' is a number of seconds, at most a day")
-        count = len(self.desk.hub.streams)
-        _log.info("draining", extra={"streams": count, "over": float(over)})
-        await self.desk.drain(float(over))
-        self.finish({"closed": count, "open": len([s for s in self.desk.hub.streams.values() if s.state is not State.CLOSING])})
+        _log.info("draining", extra={"over": float(over)})
+        drained = await self.office.streams.drain(float(over))
+        self.finish({"closed": drained.closed, "open": drained.open})

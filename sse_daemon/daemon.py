@@ -1,4 +1,7 @@
-"""The process: what starts in which order, what signals do, and how it ends. It is given a backend and never chooses one."""
+"""The process: what starts in which order, what signals do, and how it ends. It is given a backend and never chooses one.
+
+With one process it holds the streams itself (`floor.py`), with workers they do (`crew.py`); the rest is the same.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,30 +22,24 @@ from tornado.httpserver import HTTPServer
 import sse_daemon
 from sse_daemon import admin, log, systemd, web
 from sse_daemon.appender import Appender
-from sse_daemon.auth import authenticator
-from sse_daemon.backend import Backend
-from sse_daemon.catchup import CatchUp
+from sse_daemon.backend import Backend, Opened
 from sse_daemon.census import Census
 from sse_daemon.config import Config
 from sse_daemon.config_change import changed, merged
+from sse_daemon.crew import Crew
+from sse_daemon.desk import Streams
 from sse_daemon.directory import Directory
-from sse_daemon.door import Door
 from sse_daemon.envelope import Bounds
-from sse_daemon.errors import AddressError, BackendError, ConfigError
+from sse_daemon.errors import AddressError, BackendError, ConfigError, WorkerFailed
 from sse_daemon.event import Event, Logged
-from sse_daemon.hub import Hub
+from sse_daemon.floor import Floor
 from sse_daemon.ingest import Ingest
-from sse_daemon.listener import Accepted, Listener, listen, listen_unix, name_of, tune
-from sse_daemon.liveness import Liveness, Timing
-from sse_daemon.longpoll import LongPoll
-from sse_daemon.loop_lag import LoopLag
+from sse_daemon.listener import Listener, listen_unix
+from sse_daemon.listening import Listening
 from sse_daemon.metrics import Values
+from sse_daemon.relay import Relay
 from sse_daemon.timely import PATIENCE, Timely
-from sse_daemon.web_site import Site
-from sse_daemon.window import Window
 
-LAST_WORDS = 0.1
-"""Seconds in which requests that had been accepted when the drain began still get an answer."""
 PROBE_EVERY = 1.0
 """Seconds between two questions to a backend that failed, whether it works again."""
 RELOAD_AGAIN = 0.1
@@ -69,12 +65,7 @@ class Daemon:
         self._inherited = inherited
         self._loop = asyncio.get_running_loop()
         self._why_not: str | None = "starting"
-        self._listeners: list[Listener] = []
-        """Where clients come in."""
-        self._doors: list[Listener] = []
-        """All listeners, the operators' included."""
-        self._servers: list[HTTPServer | web.Entrance] = []
-        self._locks: list[tuple[Path, TextIO]] = []
+        self._head = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._exit = AsyncExitStack()
@@ -101,32 +92,34 @@ class Daemon:
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._open_backend()
-        self._exit.push_async_callback(self._close_listeners)
         self._exit.push_async_callback(self._close_tasks)
         self._bind_ingest()
         self._listen_http()
         self._listen_admin()
+        await self._front.start(self._listening.sets)
         self._begin()
 
     async def _open_backend(self) -> None:
-        self._hub: Hub  # set below, without an await between: `deliver` is not called before
+        self._front: Floor | Crew  # set below, without an await between: `deliver` is not called before
         opened = await self._backend.open(self._deliver)
         self._exit.push_async_callback(self._backend.close)
-        config, streams = self.config, self.config.streams
-        self._directory = Directory(
-            opened.groups, opened.topics, max_groups=config.ingest.max_groups, max_topics=config.ingest.max_topics
-        )
-        self._door = Door(streams, lambda: len(self._hub.streams), self._loop.time)
-        self._catchup = CatchUp(self._backend, self._loop, self._door.bye_ms)
-        window = Window(streams.window_bytes, opened.head)
-        self._hub = self._catchup.hub = Hub(window, opened.incarnation, self._loop, self._catchup.fetch, time.time)
-        self._exit.callback(self._hub.shutdown)
-        self._exit.push_async_callback(self._catchup.close)
-        self._liveness = Liveness(self._hub, _timing(config), self._loop, time.time, self._door.bye_ms)
-        self._exit.callback(self._liveness.close)
-        self._loop_lag = LoopLag(self._loop)
-        self._exit.callback(self._loop_lag.close)
-        self._longpoll = LongPoll(self._hub, self._catchup, self._backend, self._loop)
+        self._incarnation, self._head = opened.incarnation, opened.head
+        ingest = self.config.ingest
+        self._directory = Directory(opened.groups, opened.topics, max_groups=ingest.max_groups, max_topics=ingest.max_topics)
+        self._listening = Listening(self.config.daemon.processes)
+        self._exit.callback(self._listening.close)
+        self._front = self._floor(opened) if self.config.daemon.processes == 1 else self._crew(opened)
+        self._exit.push_async_callback(self._front.close)
+
+    def _floor(self, opened: Opened) -> Floor:
+        floor = Floor(self.config, self._backend, opened, self._directory, lambda: self.why_not_ready)
+        self._streams: Streams = floor.desk
+        return floor
+
+    def _crew(self, opened: Opened) -> Crew:
+        relay = Relay(self._backend, opened.incarnation, opened.head, lambda: self._directory.topics)
+        crew = self._streams = Crew(self.config, relay, lambda: self.why_not_ready, self._spawn)
+        return crew
 
     def _bind_ingest(self) -> None:
         self._census = Census(self.config.ingest.max_producers)
@@ -139,52 +132,26 @@ class Daemon:
             lambda: self._ingest.room(),
             lambda outcomes: self._ingest.settled(outcomes),
         )
-        self._ingest = Ingest(self._appender, self._census, self._hub.incarnation, self._hub.end, self._loop, time.time)
+        self._ingest = Ingest(self._appender, self._census, self._incarnation, self._head, self._loop, time.time)
         self._exit.callback(self._ingest.close)
         self._ingest.bind(self.config.ingest.pubsub, self.config.ingest.acked)
 
     def _listen_http(self) -> None:
-        self._site = Site(
-            config=lambda: self.config,
-            hub=self._hub,
-            catchup=self._catchup,
-            longpoll=self._longpoll,
-            liveness=self._liveness,
-            backend=self._backend,
-            directory=self._directory,
-            authenticator=authenticator(self.config.auth.mode or ""),
-            door=self._door,
-            ready=lambda: self.why_not_ready,
-            wall=time.time,
-        )
-        self._http = web.Entrance(self._site)
-        self._servers.append(self._http)
-        send_buffer, stall_timeout = self.config.streams.send_buffer, self.config.streams.stall_timeout
-        for listening in self._inherited:
-            listening.setblocking(False)
-            tune(listening, send_buffer, stall_timeout)
-            self._listeners.append(self._listener(listening, self._http.serve))
-        for address in () if self._inherited else self.config.http.listen:
-            listening, lock = listen(address, send_buffer, stall_timeout)
-            self._keep_lock(lock, Path(address.removeprefix("unix:")))
-            self._listeners.append(self._listener(listening, self._http.serve))
-
-    def _listener(self, listening: socket.socket, accepted: Accepted) -> Listener:
-        listener = Listener(listening, self._loop, self.config.streams.send_buffer, accepted)
-        self._doors.append(listener)
-        return listener
+        if self._inherited:
+            self._listening.inherit(self._inherited, self.config.streams)
+        else:
+            self._listening.open(self.config.http.listen, self.config.streams)
 
     def _listen_admin(self) -> None:
-        desk = admin.Desk(
-            hub=self._hub,
+        office = admin.Office(
+            streams=self._streams,
+            incarnation=self._incarnation,
             ingest=self._ingest,
             census=self._census,
             directory=self._directory,
             backend=self._backend,
-            door=self._door,
             values=self._values,
             ready=lambda: self.why_not_ready,
-            drain=self._drain_streams,
             about=self._about(),
             wall=time.time,
         )
@@ -194,18 +161,23 @@ class Daemon:
             listening, lock = listen_unix(path, 0o660)
         except OSError as error:
             raise AddressError(f"unix:{path}", error.strerror or str(error)) from None
-        self._keep_lock(lock, path)
-        server = admin.server(desk)
-        self._servers.append(server)
-        self._listener(listening, partial(web.serve, server))
+        server = admin.server(office)
+        self._admin = Listener(
+            listening,
+            self._loop,
+            self.config.streams.send_buffer,
+            lambda connection, peer: web.serve(server, connection, peer),
+        )
+        self._exit.push_async_callback(self._close_admin, server, path, lock)
 
     def _begin(self) -> None:
         self._spawn(self._appender.run())
         self._spawn(self._watch_backend())
         self._ingest.start()
-        for listener in self._doors:
-            listener.start()
+        self._admin.start()
         self._why_not = None
+        if isinstance(self._front, Crew):
+            self._front.tell_ready()
         if interval := systemd.watchdog_interval():
             self._spawn(systemd.ping(interval))
         # What exists now lives as long as the process: later collections need not look at it again.
@@ -216,7 +188,7 @@ class Daemon:
 
     def _addresses(self) -> dict[str, str]:
         return {
-            "http": ",".join(name_of(listener.socket) for listener in self._listeners),
+            "http": ",".join(self._listening.names),
             "ingest": ",".join(self._ingest.addresses),
             "admin": str(self.config.admin.socket),
             "backend": self.config.backend.url,
@@ -225,7 +197,7 @@ class Daemon:
         }
 
     def _about(self) -> dict[str, str]:
-        return {**self._addresses(), "incarnation": self._hub.incarnation, "pid": str(os.getpid())}
+        return {**self._addresses(), "incarnation": self._incarnation, "pid": str(os.getpid())}
 
     # While it runs.
 
@@ -237,13 +209,16 @@ class Daemon:
         if (fault := self._appender.fault) is not None:
             return f"the backend failed: {fault}"
         silent = self._backend.silent_for()
-        return None if silent < PATIENCE else f"the backend has not answered for {silent:.0f} s"
+        if silent >= PATIENCE:
+            return f"the backend has not answered for {silent:.0f} s"
+        return self._front.why_not_ready if isinstance(self._front, Crew) else None
 
     def _deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         for item in batch:
             if not isinstance(item, Event):
                 self._directory.apply(item)
-        self._hub.deliver(batch, after, last)
+        self._head = last
+        self._front.deliver(batch, after, last)
 
     async def _watch_backend(self) -> None:
         """Asks a backend that failed until it works again, so that readiness comes back without a producer's help."""
@@ -270,17 +245,10 @@ class Daemon:
             _log.critical("a part of the daemon died", exc_info=error)
             self._end(1)
 
-    def _values(self) -> Values:
-        hub, census, window = self._hub, self._census, self._hub.window
+    async def _values(self) -> Values:
+        census = self._census
         return {
-            "streams": len(hub.streams),
-            "streams_blocked": len(hub.blocked),
-            "streams_opened_total": hub.opened,
-            "streams_closed_total": dict(hub.closings),
-            "streams_turned_away_total": self._door.turned_away,
-            "resyncs_total": dict(self._catchup.resyncs),
-            "deliveries_total": hub.delivered + sum(stream.delivered for stream in hub.streams.values()),
-            "heartbeats_total": self._liveness.heartbeats,
+            **await self._streams.values(),
             "events_accepted_total": census.accepted,
             "events_repeated_total": census.repeated,
             "events_lost_total": census.lost,
@@ -291,13 +259,7 @@ class Daemon:
             "groups": len(self._directory.groups),
             "topics": len(self._directory.topics),
             "append_queue_bytes": self._appender.bytes,
-            "window_bytes": window.bytes,
-            "window_events": len(window),
-            "window_channels": len(window.channels),
-            "pinned_bytes": hub.pinned(),
-            "log_position": window.head,
-            "sweep_position": hub.end,
-            "loop_lag_seconds": self._loop_lag.worst,
+            "log_position": self._head,
             "ready": float(self.why_not_ready is None),
             "start_time_seconds": self.started,
         }
@@ -323,13 +285,9 @@ class Daemon:
     def _apply(self) -> None:
         """Puts what can change while it runs in force."""
         log.setup(self.config.log.format, self.config.log.level)
-        self._door.settings = self.config.streams
-        self._liveness.timing = _timing(self.config)
         self._appender.bounds = _bounds(self.config)
-        self._http.reload()
-        for listener in self._listeners:
-            if listener.socket.fileno() >= 0:  # for those who are accepted from now on
-                tune(listener.socket, self.config.streams.send_buffer, self.config.streams.stall_timeout)
+        self._listening.tune(self.config.streams)
+        self._front.apply(self.config)
 
     def _stop(self) -> None:
         """SIGTERM: drains and ends; while it starts, or a second time, it ends at once."""
@@ -338,12 +296,12 @@ class Daemon:
             self._end(0)
             return
         self._why_not = "draining"
-        _log.info("stopping", extra={"streams": len(self._hub.streams)})
+        _log.info("stopping")
         systemd.notify(systemd.STOPPING, systemd.status("draining"))
-        for listener in self._listeners:
-            listener.stop()
-            if not self._inherited:  # a socket of systemd's keeps whoever comes now waiting for our successor
-                listener.socket.close()
+        if isinstance(self._front, Crew):
+            self._front.tell_ready()
+        self._front.stop_listening()
+        self._listening.stop()
         self._ingest.drain()
         self._spawn(self._drain(self.config.daemon.drain_time))
 
@@ -352,24 +310,8 @@ class Daemon:
         deadline = self._loop.time() + seconds
         while not self._appender.idle and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
-        self._door.ending = True
-        await self._drain_streams(0.0)
-        await asyncio.sleep(min(LAST_WORDS, seconds))
-        while self._hub.streams and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
+        await self._front.end(max(0.0, deadline - self._loop.time()))
         self._end(0)
-
-    async def _drain_streams(self, over: float) -> None:
-        """Sends new streams away from now on, and ends the others evenly over so many seconds."""
-        self._door.closed_for = "drain"
-        self._longpoll.end()
-        streams = list(self._hub.streams.values())
-        begun = self._loop.time()
-        for number, stream in enumerate(streams):
-            due = begun + over * number / len(streams)
-            if number % 64 == 63 or due > self._loop.time():
-                await asyncio.sleep(max(0.0, due - self._loop.time()))
-            self._hub.finish(stream, "drain", self._door.bye_ms())
 
     def _end(self, status: int) -> None:
         if not self._ended.done():
@@ -380,28 +322,17 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _close_listeners(self) -> None:
-        for listener in self._doors:
-            listener.stop()
-            listener.socket.close()
-        for server in self._servers:
-            await server.close_all_connections()
-        for path, lock in self._locks:
-            path.unlink(missing_ok=True)
-            lock.close()
-
-    def _keep_lock(self, lock: TextIO | None, path: Path) -> None:
-        if lock is not None:
-            self._locks.append((path, lock))
+    async def _close_admin(self, server: HTTPServer, path: Path, lock: TextIO) -> None:
+        self._admin.stop()
+        self._admin.socket.close()
+        await server.close_all_connections()
+        path.unlink(missing_ok=True)
+        lock.close()
 
 
 def _bounds(config: Config) -> Bounds:
     ingest = config.ingest
     return Bounds(ingest.max_frame, ingest.max_frames, ingest.max_recipients, ingest.max_members)
-
-
-def _timing(config: Config) -> Timing:
-    return Timing(config.streams.heartbeat, config.streams.stall_timeout, config.streams.pinned_limit)
 
 
 async def serve(config: Config, backend: Backend, reload: Callable[[], Config]) -> int:
@@ -410,6 +341,6 @@ async def serve(config: Config, backend: Backend, reload: Callable[[], Config]) 
     try:
         inherited = [found.socket for found in systemd.inherited_sockets()]
         return await Daemon(config, backend, reload, inherited).run()
-    except (AddressError, BackendError) as error:
+    except (AddressError, BackendError, WorkerFailed) as error:
         logging.getLogger("sse_daemon").error("cannot start", extra={"reason": str(error)})
         return 1

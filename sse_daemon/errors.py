@@ -3,6 +3,7 @@
     SseDaemonError
     ├── ConfigError             the configuration cannot be used; carries every mistake
     ├── AddressError            an address, port or path cannot be listened on
+    ├── WorkerFailed            a process that is to hold streams could not be started
     ├── InvalidParticipant      a text is no participant's key
     ├── InvalidCursor           a text is no cursor
     ├── Refusal                 a producer's message was refused; carries code, detail, index
@@ -46,6 +47,10 @@ class AddressError(SseDaemonError):
         super().__init__(f"cannot listen on {address}: {reason}")
         self.address = address
         self.reason = reason
+
+
+class WorkerFailed(SseDaemonError):
+    """A process that is to hold streams could not be started."""
 
 
 class InvalidParticipant(SseDaemonError):

@@ -89,8 +89,29 @@ def listen(address: str, send_buffer: int, stall_timeout: float) -> tuple[socket
             return listen_unix(Path(address.removeprefix("unix:")), 0o660)
         return _listen_tcp(address, send_buffer, stall_timeout), None
     except OSError as error:
-        reason = "it is in use by another process" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-        raise AddressError(address, reason) from None
+        raise _refused(address, error) from None
+
+
+def listen_together(address: str, count: int, send_buffer: int, stall_timeout: float) -> list[socket.socket]:
+    """`count` sockets that listen on one TCP address; the kernel spreads the connections among them. Raises AddressError."""
+    found: list[socket.socket] = []
+    try:
+        # Alone first: SO_REUSEPORT would join whatever process of this user listens there already, and take half of its clients.
+        with _listen_tcp(address, send_buffer, stall_timeout) as alone:
+            host, port = alone.getsockname()[:2]
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        for _ in range(count):
+            found.append(_listen_tcp(where, send_buffer, stall_timeout, reuse_port=True))
+    except OSError as error:
+        for listening in found:
+            listening.close()
+        raise _refused(address, error) from None
+    return found
+
+
+def _refused(address: str, error: OSError) -> AddressError:
+    reason = "it is in use by another process" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+    return AddressError(address, reason)
 
 
 def listen_unix(path: Path, mode: int) -> tuple[socket.socket, TextIO]:
@@ -141,7 +162,7 @@ def _bind_unix(path: Path, mode: int) -> socket.socket:
     return listening
 
 
-def _listen_tcp(address: str, send_buffer: int, stall_timeout: float) -> socket.socket:
+def _listen_tcp(address: str, send_buffer: int, stall_timeout: float, *, reuse_port: bool = False) -> socket.socket:
     host, _, port = address.rpartition(":")
     family, kind, proto, _, where = socket.getaddrinfo(
         host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -149,6 +170,8 @@ def _listen_tcp(address: str, send_buffer: int, stall_timeout: float) -> socket.
     listening = socket.socket(family, kind, proto)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         tune(listening, send_buffer, stall_timeout)
         listening.bind(where)
         listening.listen(BACKLOG)

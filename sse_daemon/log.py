@@ -22,9 +22,14 @@ EVERY = 10.0
 """Seconds between two lines of one kind of complaint."""
 
 
-def setup(format: Literal["logfmt", "json"], level: str, stream: TextIO | None = None) -> None:
-    """Sends everything of at least `level` to `stream` (default: standard error) in the given format; replaces what was set."""
+def setup(format: Literal["logfmt", "json"], level: str, stream: TextIO | None = None, worker: str | None = None) -> None:
+    """Sends everything of at least `level` to `stream` (default: standard error) in the given format; replaces what was set.
+
+    worker: the name of this process, which then stands in every line.
+    """
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    if worker is not None:
+        handler.addFilter(lambda record: _marked(record, worker))
     handler.setFormatter(Json() if format == "json" else Logfmt())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -34,6 +39,11 @@ def setup(format: Literal["logfmt", "json"], level: str, stream: TextIO | None =
     access = logging.getLogger("tornado.access")
     access.propagate = False
     access.handlers[:] = [logging.NullHandler()]
+
+
+def _marked(record: logging.LogRecord, worker: str) -> bool:
+    record.worker = worker
+    return True
 
 
 class Logfmt(logging.Formatter):

@@ -72,6 +72,10 @@ async def understand(site: Site, request: Request, *, chunked: bool) -> Asked:
     grant = await site.authenticator.admit(request.asking(topic))
     site.door.check_barred(grant.participant)
     cursor, resync = request.cursor(site.hub.incarnation, site.hub.window.head)
+    if resync == "unknown_cursor" and site.reach is not None:
+        # It may have its cursor from another process of this daemon, which was a moment ahead.
+        await site.reach()
+        cursor, resync = request.cursor(site.hub.incarnation, site.hub.window.head)
     asked = Asked(request, topic, _profile(site, request, grant, topic, chunked), cursor, resync)
     if request.route.unknown_topic == "404" and topic is not None:
         await _check_known(site, topic, asked.profile)
@@ -82,7 +86,7 @@ def _profile(site: Site, request: Request, grant: Grant, topic: str | None, chun
     # A topic's channel holds that topic only; a participant's holds every topic, and the route wants one.
     wanted = request.filter(topic if grant.participant is not None else None, site.config().streams.max_filters)
     return Profile(
-        id=f"{random.getrandbits(48):012x}",  # a name and no secret: it need not cost a system call
+        id=f"{site.name}{random.getrandbits(48):012x}",  # a name and no secret: it need not cost a system call
         participant=grant.participant,
         route=request.route.path,
         address=request.address,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from sse_daemon.auth import Authenticator
@@ -17,7 +17,10 @@ from sse_daemon.longpoll import LongPoll
 
 
 class Site(NamedTuple):
-    """`ready`: why the daemon is not ready, or None; `wall`: Unix time."""
+    """`ready`: why the daemon is not ready, or None; `wall`: Unix time. name: what the ids of streams begin with.
+
+    reach: where the log is followed through another process, waits until all that it holds now has come here.
+    """
 
     config: Callable[[], Config]
     hub: Hub
@@ -30,3 +33,5 @@ class Site(NamedTuple):
     door: Door
     ready: Callable[[], str | None]
     wall: Callable[[], float]
+    name: str = ""
+    reach: Callable[[], Awaitable[int]] | None = None

@@ -1,0 +1,117 @@
+"""The streams of one process, and everything that serves them: the hub with its window, the doors, the clock.
+
+The whole daemon has one of these, or each of its workers has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+
+from sse_daemon import web
+from sse_daemon.auth import authenticator
+from sse_daemon.backend import Backend, Opened
+from sse_daemon.catchup import CatchUp
+from sse_daemon.config import Config
+from sse_daemon.desk import Desk
+from sse_daemon.directory import Directory
+from sse_daemon.door import Door
+from sse_daemon.event import Logged
+from sse_daemon.hub import Hub
+from sse_daemon.listener import Listener
+from sse_daemon.liveness import Liveness, Timing
+from sse_daemon.longpoll import LongPoll
+from sse_daemon.loop_lag import LoopLag
+from sse_daemon.web_site import Site
+from sse_daemon.window import Window
+
+
+class Floor:
+    """Made of a log that has just been opened; `deliver` is to be called with what it delivers from then on.
+
+    ready, name, reach: as in `Site`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        backend: Backend,
+        opened: Opened,
+        directory: Directory,
+        ready: Callable[[], str | None],
+        name: str = "",
+        reach: Callable[[], Awaitable[int]] | None = None,
+    ) -> None:
+        self.config = config
+        loop = self._loop = asyncio.get_running_loop()
+        self._listeners: list[Listener] = []
+        self._exit = AsyncExitStack()
+        door = Door(config.streams, lambda: len(hub.streams), loop.time)
+        self.catchup = CatchUp(backend, loop, door.bye_ms)
+        window = Window(config.streams.window_bytes, opened.head)
+        hub = self.hub = self.catchup.hub = Hub(window, opened.incarnation, loop, self.catchup.fetch, time.time)
+        self._exit.callback(hub.shutdown)
+        self._exit.push_async_callback(self.catchup.close)
+        self._liveness = Liveness(hub, _timing(config), loop, time.time, door.bye_ms)
+        self._exit.callback(self._liveness.close)
+        longpoll = LongPoll(hub, self.catchup, backend, loop)
+        loop_lag = LoopLag(loop)
+        self._exit.callback(loop_lag.close)
+        self.desk = Desk(hub, door, self.catchup, self._liveness, longpoll, loop_lag, time.time)
+        self._entrance = web.Entrance(
+            Site(
+                config=lambda: self.config,
+                hub=hub,
+                catchup=self.catchup,
+                longpoll=longpoll,
+                liveness=self._liveness,
+                backend=backend,
+                directory=directory,
+                authenticator=authenticator(config.auth.mode or ""),
+                door=door,
+                ready=ready,
+                wall=time.time,
+                name=name,
+                reach=reach,
+            )
+        )
+        self._exit.push_async_callback(self._entrance.close_all_connections)
+
+    def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
+        """Takes what the log holds after `after` through `last`."""
+        self.hub.deliver(batch, after, last)
+
+    async def start(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
+        """Accepts from the first of these sets of sockets."""
+        send_buffer = self.config.streams.send_buffer
+        self._listeners = [Listener(each, self._loop, send_buffer, self._entrance.serve) for each in sockets[0]]
+        for listener in self._listeners:
+            listener.start()
+
+    def stop_listening(self) -> None:
+        """Accepts no more; the sockets are the caller's."""
+        for listener in self._listeners:
+            listener.stop()
+
+    async def end(self, seconds: float) -> None:
+        """Lets the streams take their `bye`, for at most so long."""
+        await self.desk.end(seconds)
+
+    def apply(self, config: Config) -> None:
+        """Puts what can change while it runs in force."""
+        self.config = config
+        self.desk.door.settings = config.streams
+        self._liveness.timing = _timing(config)
+        self._entrance.reload()
+
+    async def close(self) -> None:
+        """Ends everything at once."""
+        self.stop_listening()
+        await self._exit.aclose()
+
+
+def _timing(config: Config) -> Timing:
+    return Timing(config.streams.heartbeat, config.streams.stall_timeout, config.streams.pinned_limit)
