@@ -33,6 +33,8 @@ class Running:
     publish: HttpPublish | ZmqPublish
     stop: Callable[[], None] = field(repr=False)
     """Ends all of its processes and returns when they are gone; may be called again."""
+    at_once: int = 256
+    """How many streams may be opened at once; for a peer that states fewer, more are too many."""
 
     def subscribe(self, key: str) -> bytes:
         """The whole request of one subscriber."""

@@ -19,8 +19,8 @@ from sse_daemon.bench.payload import MARK, Cut, found, last_id
 from sse_daemon.bench.target import Target
 
 BUFFER = 256 * 1024
-AT_ONCE = 256
-"""Connections under way at a time while many are opened."""
+TURN = 256
+"""Events of the epoll that are taken at a time."""
 PATIENCE = 10.0
 """Seconds without any progress after which an opening is given up."""
 PORTS = 4000
@@ -100,7 +100,7 @@ class Crowd:
         under_way = opened = 0
         moved = time.monotonic()
         while opened < len(keys):
-            for place, key in itertools.islice(waiting, AT_ONCE - under_way):
+            for place, key in itertools.islice(waiting, self.target.at_once - under_way):
                 self._connect(Subscriber(key, place % sample == 0, self._socket(receive_buffer)))
                 under_way += 1
             if done := self._open_turn(cursor):
@@ -131,7 +131,7 @@ class Crowd:
     def _open_turn(self, cursor: str | None) -> int:
         """One wait; how many subscribers got their response's head in it."""
         opened = 0
-        for descriptor, events in self._epoll.poll(1.0, AT_ONCE):
+        for descriptor, events in self._epoll.poll(1.0, TURN):
             subscriber = self._subscribers.get(descriptor)
             if subscriber is None:
                 self._watched[descriptor]()

@@ -72,6 +72,8 @@ class Target:
     """What stands between two keys in the place of `{key}`, if the server has events for several subscribers."""
     acked: ZmqPublish | None = None
     """How to publish with an answer to each event, if the server has that."""
+    at_once: int = 256
+    """Connections under way at a time while many are opened."""
 
     def key(self, number: int) -> str:
         """The key of subscriber `number`; 0 is also the one that all share."""

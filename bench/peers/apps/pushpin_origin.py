@@ -20,7 +20,7 @@ class Hold(RequestHandler):
 
 async def main(port: int) -> None:
     """Serves until it is killed."""
-    Application([("/sub", Hold)]).listen(port, "127.0.0.1")
+    Application([("/sub", Hold)]).listen(port, "127.0.0.1", backlog=4096)
     await asyncio.Event().wait()
 
 
