@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("CASE", "case", plain),
     Column("MEASURED", "measured", plain, wraps=True),
+    Column("DAEMON", "server", lambda share: "-" if share is None else f"{share:.0%}", right=True),
     Column("GENERATOR", "generator", lambda share: f"{share:.0%}", right=True),
 )
 CASES = (
@@ -160,4 +161,4 @@ def _show(results: Sequence[Result | Skipped], as_json: bool) -> None:
 def _row(result: Result) -> Mapping[str, Any]:
     from sse_daemon.bench.words import figures
 
-    return {"case": result.name, "measured": figures(result.figures), "generator": result.generator}
+    return {"case": result.name, "measured": figures(result.figures), "server": result.server, "generator": result.generator}

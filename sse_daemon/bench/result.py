@@ -14,7 +14,8 @@ from sse_daemon.bench.load import Outcome
 class Result:
     """One measurement. at: what it was measured at, such as {"n": 1000, "w": 16}; figures: name -> number, the unit in the name.
 
-    faults: why it is not sound, if so. sent, received, expected: events, and deliveries of them.
+    faults: why it is not sound, if so. sent, received, expected: events, and deliveries of them. generator, server: shares of a core that
+    they used, 1.0 is all of one; of the server None if its processes are not known.
     """
 
     case: str
@@ -25,6 +26,7 @@ class Result:
     received: int = 0
     expected: int = 0
     generator: float = 0.0
+    server: float | None = None
     faults: tuple[str, ...] = ()
 
     @property
@@ -66,6 +68,7 @@ def result(case: str, target: str, outcome: Outcome, at: Mapping[str, int | floa
         received=outcome.received,
         expected=outcome.expected,
         generator=outcome.generator,
+        server=outcome.server_share,
         faults=tuple(outcome.faults()),
     )
 

@@ -17,6 +17,7 @@ from sse_daemon.bench.target import DATA, HttpPublish, Publish, ZmqPublish
 PIPELINED = 64
 """Requests without an answer on one HTTP connection, beyond which the next one waits."""
 PATIENCE = 10.0
+_STATUS = b"HTTP/1.1 "
 _KINDS = {"pub": zmq.XPUB, "push": zmq.PUSH, "dealer": zmq.DEALER}
 
 
@@ -101,15 +102,19 @@ class HttpSender:
         received = self._socket.recv(65536)
         if not received:
             raise Broken("the server closed the publisher's connection")
-        *whole, self._rest = (self._rest + received).split(b"\r\n")
-        for line in whole:
-            if line.startswith(b"HTTP/1.1 "):
-                self._answer(line)
+        # A body need not end with a line end, so the next status line may stand behind it.
+        data = self._rest + received
+        at = data.find(_STATUS)
+        while 0 <= at <= len(data) - len(_STATUS) - 3:
+            self._answer(data[at + len(_STATUS) : at + len(_STATUS) + 3])
+            data = data[at + len(_STATUS) + 3 :]
+            at = data.find(_STATUS)
+        self._rest = data[-len(_STATUS) - 2 :]
         self.flush()
 
-    def _answer(self, line: bytes) -> None:
-        if line[9:10] != b"2":
-            raise Broken(f"the server refuses to publish: {line.decode('latin-1')}")
+    def _answer(self, status: bytes) -> None:
+        if not status.startswith(b"2"):
+            raise Broken(f"the server refuses to publish: status {status.decode('latin-1')}")
         self._unanswered -= 1
 
     def close(self) -> None:

@@ -37,8 +37,17 @@ def opening(session: Session, n: int) -> Result:
             time.sleep(SETTLE)
             figures["memory_bytes_per_stream"] = (process.memory(pids) - memory) / n
         faults = [f"the server closed {crowd.ended} streams"] if crowd.ended else []
-    faults += generator_faults(share, figures["cpu_us_per_stream"] * n / 1e6 / seconds if pids else None)
-    return Result(case="opening", target=session.target.name, at={"n": n}, figures=figures, generator=share, faults=tuple(faults))
+    server = figures["cpu_us_per_stream"] * n / 1e6 / seconds if pids else None
+    faults += generator_faults(share, server)
+    return Result(
+        case="opening",
+        target=session.target.name,
+        at={"n": n},
+        figures=figures,
+        generator=share,
+        server=server,
+        faults=tuple(faults),
+    )
 
 
 def storm(session: Session, n: int) -> Result:
@@ -106,5 +115,6 @@ def _storm(session: Session, crowd: Crowd, n: int, figures: dict[str, float], sh
         received=n * MISSED - holes + repeats,
         expected=n * MISSED,
         generator=share,
+        server=figures["cpu_us_per_stream"] * n / 1e6 / figures["seconds"] if "cpu_us_per_stream" in figures else None,
         faults=tuple(faults),
     )
