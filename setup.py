@@ -41,7 +41,9 @@ def staged() -> list[str]:
     root = Path(__file__).resolve().parent
     stage = root / "build" / "staged"
     shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(root / "sse_daemon", stage / "sse_daemon", ignore=shutil.ignore_patterns("backends", "cli", "__pycache__", "*.so"))
+    shutil.copytree(
+        root / "sse_daemon", stage / "sse_daemon", ignore=shutil.ignore_patterns("backends", "cli", "__pycache__", "*.so")
+    )
     shutil.copytree(root / "backends", stage / "sse_daemon" / "backends", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     os.chdir(root)
     return [str((stage / "sse_daemon" / name.replace(".", "/")).with_suffix(".py").relative_to(root)) for name in COMPILED]

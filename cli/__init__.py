@@ -11,6 +11,7 @@ import io
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, cast
 
 import click
@@ -35,6 +36,12 @@ COMMANDS: Mapping[str, str] = {
     "subscribe": "Receive as an ordinary client.",
 }
 """Every command and what it does in one line, in the order of the help; the command's own help begins with the same line."""
+
+
+def core() -> str:
+    """Whether what every event passes through was compiled; see SSE_DAEMON_COMPILE in docs/deployment.md."""
+    found = find_spec("sse_daemon.window")
+    return "compiled core" if found and found.origin and not found.origin.endswith(".py") else "pure Python"
 
 
 class Late(click.Group):
@@ -69,7 +76,7 @@ class Late(click.Group):
 
 
 @click.group(cls=Late, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(sse_daemon.__version__, prog_name="sse-daemon")
+@click.version_option(sse_daemon.__version__, prog_name="sse-daemon", message=f"%(prog)s %(version)s ({core()})")
 def main() -> None:
     """From producers on ZeroMQ to each participant's open page, over Server-Sent Events.
 

@@ -66,7 +66,7 @@ def test_what_is_no_command_is_wrong_usage(name: str) -> None:
 def test_the_version_is_the_packages() -> None:
     from sse_daemon import __version__
 
-    assert CliRunner().invoke(main, ["--version"]).output == f"sse-daemon, version {__version__}\n"
+    assert CliRunner().invoke(main, ["--version"]).output == f"sse-daemon {__version__} (pure Python)\n"
 
 
 # Completion
