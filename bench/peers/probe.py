@@ -7,6 +7,8 @@ import dataclasses
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import zmq
 
@@ -22,6 +24,8 @@ EVERY = 0.05
 KEY = "probe"
 """The probe's own key, so that no subscriber of the benchmark is sent it."""
 DATA = "probe-of-the-benchmark"
+Publisher: TypeAlias = Callable[[str, str], None]
+"""Of a key and data."""
 SOCKETS = {"pub": zmq.PUB, "push": zmq.PUSH, "dealer": zmq.DEALER}
 
 
@@ -37,7 +41,7 @@ def when_ready(running: Running, *children: Child) -> Running:
 
 def _await(running: Running, children: Sequence[Child]) -> None:
     end = time.monotonic() + READY_WITHIN
-    with _publisher(running.publish) as publish:
+    with publisher(running.publish) as publish:
         while time.monotonic() < end:
             for child in children:
                 child.check()
@@ -49,7 +53,7 @@ def _await(running: Running, children: Sequence[Child]) -> None:
     raise PeerError(f"{running.name}: no event came through within {READY_WITHIN:.0f} s:\n{tails}")
 
 
-def _received(running: Running, publish: Callable[[], None]) -> bool:
+def _received(running: Running, publish: Publisher) -> bool:
     """One attempt; a peer that is half ready may have answered it with an error, or forgotten it."""
     end = time.monotonic() + ATTEMPT
     with socket.create_connection((running.host, running.port)) as subscriber:
@@ -57,7 +61,7 @@ def _received(running: Running, publish: Callable[[], None]) -> bool:
         subscriber.sendall(running.subscribe(KEY))
         seen = b""
         while DATA.encode() not in seen and time.monotonic() < end:
-            publish()
+            publish(KEY, DATA)
             try:
                 more = subscriber.recv(65536)
             except TimeoutError:
@@ -69,25 +73,25 @@ def _received(running: Running, publish: Callable[[], None]) -> bool:
 
 
 @contextlib.contextmanager
-def _publisher(publish: HttpPublish | ZmqPublish) -> Iterator[Callable[[], None]]:
-    """A function that publishes one probe."""
+def publisher(publish: HttpPublish | ZmqPublish) -> Iterator[Publisher]:
+    """A function that publishes one event for a key; for a try, not for a load."""
     if isinstance(publish, HttpPublish):
-        yield lambda: _post(publish)
+        yield partial(_post, publish)
         return
     with zmq.Context() as context, context.socket(SOCKETS[publish.kind]) as sender:
         sender.setsockopt(zmq.LINGER, 0)
         sender.connect(publish.address)
-        yield lambda: _send(sender, publish)
+        yield partial(_send, sender, publish)
 
 
-def _post(publish: HttpPublish) -> None:
+def _post(publish: HttpPublish, key: str, data: str) -> None:
     with socket.create_connection((publish.host, publish.port), timeout=READY_WITHIN) as connection:
-        connection.sendall(publish.request(KEY, DATA))
+        connection.sendall(publish.request(key, data))
         status = connection.recv(65536).partition(b"\r\n")[0]
     if not status.startswith(b"HTTP/1.1 2"):
-        raise PeerError(f"the peer refused an event: {status!r}")
+        raise ConnectionError(f"an event was refused: {status!r}")
 
 
-def _send(sender: zmq.Socket[bytes], publish: ZmqPublish) -> None:
+def _send(sender: zmq.Socket[bytes], publish: ZmqPublish, key: str, data: str) -> None:
     with contextlib.suppress(zmq.Again):  # Not connected yet: the next attempt is soon.
-        sender.send_multipart(publish.message(KEY, DATA), zmq.DONTWAIT)
+        sender.send_multipart(publish.message(key, data), zmq.DONTWAIT)
