@@ -40,8 +40,15 @@ def unix(path: Path, mode: int = 0o660) -> Iterator[socket.socket]:
         yield listening
 
 
-def accepted(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
+def connect(listening: socket.socket) -> socket.socket:
+    """A client that says something: the kernel keeps a silent one to itself for a while."""
     client = socket.create_connection(listening.getsockname())
+    client.send(b"x")
+    return client
+
+
+def accepted(listening: socket.socket) -> tuple[socket.socket, socket.socket]:
+    client = connect(listening)
     listening.setblocking(True)
     return client, listening.accept()[0]
 
@@ -188,11 +195,11 @@ def test_a_failed_start_leaves_no_lock_behind(tmp_path: Path) -> None:
 async def test_connections_are_accepted_until_it_stops(until: Until) -> None:
     with tcp() as listening, listener(listening) as (made, collected), ExitStack() as stack:
         for _ in range(3 * ACCEPTS_A_TURN):
-            stack.enter_context(socket.create_connection(listening.getsockname()))
+            stack.enter_context(connect(listening))
         await until(lambda: len(collected.connections) == 3 * ACCEPTS_A_TURN)
         assert not any(connection.getblocking() for connection in collected.connections)
         made.stop()
-        late = stack.enter_context(socket.create_connection(listening.getsockname()))
+        late = stack.enter_context(connect(listening))
         for _ in range(10):
             await asyncio.sleep(0)
         assert len(collected.connections) == 3 * ACCEPTS_A_TURN
@@ -204,12 +211,21 @@ async def test_the_loop_gets_its_turn_between_connections(until: Until) -> None:
     seen: list[int] = []
     with tcp() as listening, ExitStack() as stack:
         for _ in range(4 * ACCEPTS_A_TURN):
-            stack.enter_context(socket.create_connection(listening.getsockname()))
+            stack.enter_context(connect(listening))
         with listener(listening) as (_, collected):
             while len(collected.connections) < 4 * ACCEPTS_A_TURN:
                 seen.append(len(collected.connections))
                 await asyncio.sleep(0)
     assert max(b - a for a, b in zip(seen, [*seen[1:], 4 * ACCEPTS_A_TURN], strict=True)) <= ACCEPTS_A_TURN
+
+
+async def test_who_says_something_is_accepted_before_who_came_first_and_is_silent(until: Until) -> None:
+    with tcp() as listening, listener(listening) as (_, collected), ExitStack() as stack:
+        silent = stack.enter_context(socket.create_connection(listening.getsockname()))
+        stack.enter_context(connect(listening))
+        await until(lambda: len(collected.peers) == 2)
+        assert collected.peers[1] == silent.getsockname()  # not lost either
+        assert collected.connections[0].recv(2) == b"x"
 
 
 async def test_unix_connections_get_the_send_buffer_too(tmp_path: Path, until: Until) -> None:
@@ -223,7 +239,7 @@ async def test_out_of_files_it_pauses_and_goes_on(until: Until, expect_log: LogW
     expected = expect_log("sse_daemon.listener", "cannot accept")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with tcp() as listening, ExitStack() as stack:
-        client = stack.enter_context(socket.create_connection(listening.getsockname()))
+        client = stack.enter_context(connect(listening))
         with listener(listening) as (_, collected):
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # what is open stays so; nothing more can be opened
             try:
@@ -239,7 +255,7 @@ async def test_it_can_be_stopped_while_it_pauses(until: Until, expect_log: LogWa
     expected = expect_log("sse_daemon.listener", "cannot accept")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with tcp() as listening, ExitStack() as stack:
-        stack.enter_context(socket.create_connection(listening.getsockname()))
+        stack.enter_context(connect(listening))
         with listener(listening) as (made, _):
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             try:
