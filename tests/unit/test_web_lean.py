@@ -32,6 +32,7 @@ NOT_PLAIN = {
     "half a head": get(KEY)[:-2],
     "a byte behind the head": get(KEY) + b"x",
     "another request behind it": get(KEY) * 2,
+    "what looks like a header behind it": get("Accept: text/event-stream") + b"X-Public-Key: a\r\n",
     "an empty line before it": b"\r\n" + get(KEY),
     "line ends without CR": get(KEY).replace(b"\r\n", b"\n"),
     "no header": b"\0\1\r\n\r\n",
