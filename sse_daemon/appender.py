@@ -95,7 +95,8 @@ class Appender:
             self._wake.clear()
             while self._jobs:
                 await self._append(self._take())
-                await asyncio.sleep(0)  # a backend that never waits must not keep the loop from everybody else
+                if self._jobs:
+                    await asyncio.sleep(0)  # a backend that never waits must not keep the loop from everybody else
 
     def _take(self) -> list[Job]:
         """The next jobs that go into one append; one that changes a group ends it, so that later ones see it in force."""

@@ -98,7 +98,7 @@ class Ingest:
     def room(self) -> None:
         """The append queue has room: reads on where reading had stopped for want of it."""
         for reader in self._sockets:
-            reader.resume()
+            reader.welcome()
 
     def drain(self) -> None:
         """Takes nothing more: requests are answered `draining`, PUB/SUB is closed behind what has arrived.
@@ -247,6 +247,7 @@ class Reader:
         self._willing = willing
         self._handle: asyncio.Handle | None = None
         self._closed = False
+        self._unwilling = False
         self._fd = int(socket.getsockopt(zmq.FD))
 
     def start(self) -> None:
@@ -254,8 +255,14 @@ class Reader:
         self._loop.add_reader(self._fd, self._readable)
         self.resume()
 
+    def welcome(self) -> None:
+        """Reads on, if it had stopped because nothing was welcome."""
+        if self._unwilling:
+            self._unwilling = False
+            self.resume()
+
     def resume(self) -> None:
-        """Reads in the next turn: something may have come, or may be welcome again."""
+        """Reads in the next turn: something may have come."""
         if self._handle is None and not self._closed:
             self._handle = self._loop.call_soon(self._drain)
 
@@ -302,6 +309,7 @@ class Reader:
     def _take_one(self) -> bool:
         """False if nothing is there, and the descriptor will tell; or nothing is welcome, and `room` resumes."""
         if not self._willing():
+            self._unwilling = True
             return False
         try:
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)  # as a Frame it knows whether more follow: cheaper than asking
