@@ -65,6 +65,6 @@ def test_decisions_are_numbered_and_say_what_they_cost() -> None:
 def test_the_commands_that_documents_name_exist() -> None:
     named = set()
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
-        named |= set(re.findall(r"(?:`|^\$ |bin/|^)sse-daemon ([a-z-]+)", path.read_text(), re.MULTILINE))
+        named |= set(re.findall(r"(?:`|^\$ |bin/|^)sse-daemon ([a-z][a-z-]*)", path.read_text(), re.MULTILINE))
     assert named <= set(COMMANDS)
     assert {"serve", "clients", "inject", "check-config"} <= named

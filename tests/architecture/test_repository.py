@@ -13,7 +13,7 @@ from tests.architecture.source import ROOT, repository
 
 TOP = {
     *("sse_daemon", "backends", "cli", "tests", "systemd", "docs", "examples", "bench"),
-    *("setup.cfg", "pyproject.toml", "Makefile", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("setup.cfg", "setup.py", "pyproject.toml", "Makefile", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"),
     *(".ci", ".gitignore"),
 }
 
