@@ -1,14 +1,18 @@
 # make demo [SECONDS=10]   the real daemon, a producer and two clients, side by side; until Ctrl-C without SECONDS
 # make test [ARGS=...]     every test; ARGS goes to pytest
 # make lint                ruff and mypy
+# make bench [CASES='to-all idle'] [OUT=bench/out] [FULL=1] [JSON=1]
+#                          the daemon beside nchan and a floor in C, where they are; FULL takes 25 minutes instead of 5
+# make bench-peers         one load on nchan, Pushpin, sse-starlette and better-sse, where they are; it says how to install the others
 #
 # Each works as the first command in a fresh clone: .venv is made on demand, and made anew from setup.cfg when that changes.
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench bench-peers clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+BENCH_READY := $(VENV)/.installed-bench
 
 # Taken from the command line only: a shell counts its own SECONDS, and some export it.
 ifneq ($(filter command,$(origin SECONDS)),)
@@ -16,6 +20,9 @@ DEMO_ARGS := --seconds $(SECONDS)
 endif
 unexport SECONDS
 ARGS ?=
+OUT ?= bench/out
+CASES ?=
+BENCH_ARGS := $(if $(FULL),--full) $(if $(JSON),--json)
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
@@ -27,6 +34,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(BENCH_READY)
+	@$(BIN)/python -m bench.run $(BENCH_ARGS) --out $(OUT) $(CASES)
+
+bench-peers: $(BENCH_READY)
+	@$(BIN)/python -m bench.run --peers $(BENCH_ARGS) --out $(OUT)/peers $(CASES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -49,3 +62,9 @@ $(READY): setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@echo "==> ready"
 	@touch $(READY)
+
+# Only the curves need more than the tests do.
+$(BENCH_READY): $(READY)
+	@echo "==> installing what draws the curves"
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $(BENCH_READY)

@@ -13,9 +13,9 @@ from bench.peers.sse_starlette import SseStarlette
 _sse_starlette = SseStarlette()
 _better_sse = BetterSse()
 
-DAEMON, FLOOR = Daemon(), Floor()
+FLOOR = Floor()
 PEERS: tuple[Peer, ...] = (Nchan(), Pushpin(), _sse_starlette, _better_sse)
 INSTALLABLE = {peer.name: peer for peer in (_sse_starlette, _better_sse)}
 """Those that `python -m bench.peers install` brings, without root, into `.bench-peers/`."""
 
-__all__ = ["DAEMON", "FLOOR", "INSTALLABLE", "PEERS", "HttpPublish", "Peer", "PeerError", "Running", "ZmqPublish"]
+__all__ = ["FLOOR", "INSTALLABLE", "PEERS", "Daemon", "HttpPublish", "Peer", "PeerError", "Running", "ZmqPublish"]

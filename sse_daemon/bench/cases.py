@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sse_daemon.bench.load import Aim, Load, Outcome
 from sse_daemon.bench.result import Result, of_latency, result
 from sse_daemon.bench.sender import ZmqSender
 from sse_daemon.bench.session import WARM_UP, Session
 
 
-def to_all(session: Session, n: int, w: int) -> Result:
-    """n subscribers of one participant, every event for all of them, w on their way."""
+def to_all(session: Session, n: int, ws: Sequence[int]) -> list[Result]:
+    """n subscribers of one participant, every event for all of them; a load for each of `ws`, which is so many on their way."""
     with session.crowd(session.all_keys(n)) as crowd, session.load(crowd, session.sender_to_all(), session.to_all(n)) as load:
-        outcome = loaded(session, load, w)
+        return [_to_all(session, loaded(session, load, w), n, w) for w in ws]
+
+
+def _to_all(session: Session, outcome: Outcome, n: int, w: int) -> Result:
     return result(
         "to-all",
         session.target.name,
@@ -23,10 +28,13 @@ def to_all(session: Session, n: int, w: int) -> Result:
     )
 
 
-def to_one(session: Session, n: int, w: int) -> Result:
-    """n subscribers, a participant each, every event for one of them, w on their way."""
+def to_one(session: Session, n: int, ws: Sequence[int]) -> list[Result]:
+    """n subscribers, a participant each, every event for one of them; a load for each of `ws`, which is so many on their way."""
     with session.crowd(session.own_keys(n)) as crowd, session.load(crowd, session.sender(), session.to_one(n)) as load:
-        outcome = loaded(session, load, w)
+        return [_to_one(session, loaded(session, load, w), n, w) for w in ws]
+
+
+def _to_one(session: Session, outcome: Outcome, n: int, w: int) -> Result:
     return result(
         "to-one",
         session.target.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sse_daemon.bench import cases, growth, latencies, streams
 from sse_daemon.bench.errors import Broken
@@ -46,7 +47,7 @@ def _steps(case: str, session: Session) -> Iterator[Step]:
     match case:
         case "to-all" | "to-one":
             measure = cases.to_all if case == "to-all" else cases.to_one
-            yield from (Step(case, each, _bound(measure, each, wide)) for each in n for wide in w)
+            yield from (Step(case, each, _bound(measure, each, w)) for each in n)
         case "idle":
             yield Step(case, 1, latencies.idle)
         case "latency":
@@ -67,7 +68,7 @@ def _steps(case: str, session: Session) -> Iterator[Step]:
             yield from (Step(case, 1000, _bound(growth.recipients, count)) for count in growth.RECIPIENTS)
 
 
-def _bound(measure: Callable[..., Result | list[Result]], *arguments: int) -> Callable[[Session], Result | list[Result]]:
+def _bound(measure: Callable[..., Result | list[Result]], *arguments: Any) -> Callable[[Session], Result | list[Result]]:
     return lambda session: measure(session, *arguments)
 
 
