@@ -110,8 +110,9 @@ class Appender:
             if jobs and (size > MAX_BYTES or recipients > MAX_RECIPIENTS):
                 break
             jobs.append(self._jobs.popleft())
-            if not all([isinstance(item, Draft | Unresolved) for item in job.parsed]):
-                break
+            for item in job.parsed:
+                if not isinstance(item, Draft | Unresolved):
+                    return jobs
         return jobs
 
     def _recipients(self, item: Parsed) -> int:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 
 from sse_daemon import sse
 from sse_daemon.backend import PAGE_BYTES, Backend, Gap, Page, Snapshots
+from sse_daemon.batches import within
 from sse_daemon.errors import BackendError
 from sse_daemon.event import Cursor
-from sse_daemon.hub import PAGE, Hub, within
+from sse_daemon.hub import PAGE, Hub
 from sse_daemon.stream import Gone, Profile, State, Stream
 from sse_daemon.window import Entry, Overtaken, Window, entry_of, event_of
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from sse_daemon.catchup import CatchUp
 from sse_daemon.door import Door
 from sse_daemon.event import Event
-from sse_daemon.hub import Closed, Hub, subscription_reads
+from sse_daemon.hub import Closed, Hub
 from sse_daemon.liveness import Liveness
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.loop_lag import LoopLag
@@ -106,9 +106,7 @@ class Desk(NamedTuple):
         return [
             stream
             for stream in self.hub.streams.values()
-            if stream.profile.opened <= before
-            and stream.start < event.position
-            and subscription_reads(stream.profile.subscription, event)
+            if stream.profile.opened <= before and stream.start < event.position and stream.profile.subscription.reads(event)
         ]
 
     def _reader(self, stream: Stream, position: int) -> Row:

@@ -19,20 +19,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from sse_daemon import sse
+from sse_daemon.batches import MAX_WRITE, Batches, too_large, within
 from sse_daemon.event import Event, Logged
 from sse_daemon.poller import Poller
 from sse_daemon.stream import Batch, Gone, Profile, State, Stream, Wire
-from sse_daemon.subscription import Filter, Subscription
+from sse_daemon.subscription import Filter
+from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
 
 SLICE = 0.004
 """Seconds that a sweep, and then the streams behind, may each hold the loop in one turn."""
-MAX_WRITE = 64 * 1024
-"""Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
 PAGE = 256
 """Most events that a stream behind reads from the window for one write."""
 CLOSED_KEPT = 200
@@ -41,23 +41,6 @@ CLOSED_KEPT = 200
 _log = logging.getLogger("sse_daemon.hub")
 
 Key: TypeAlias = tuple[Channel, ...]
-
-
-class Waiter:
-    """A long-poll: it stands on channels as a stream does, and is told once that there is something for it."""
-
-    __slots__ = ("channels", "profile", "state", "woken")
-
-    def __init__(self, profile: Profile, loop: asyncio.AbstractEventLoop) -> None:
-        self.profile = profile
-        self.state = State.LIVE
-        self.channels: Key = ()
-        self.woken: asyncio.Future[None] = loop.create_future()
-
-    def wake(self) -> None:
-        """Takes note; the events themselves are read from the window."""
-        if not self.woken.done():
-            self.woken.set_result(None)
 
 
 Member: TypeAlias = Stream | Waiter
@@ -106,7 +89,7 @@ class Hub:
         self._touched: dict[Channel, None] = {}
         self._plan: dict[Member, Key] = {}
         self._start = self.end
-        self._memo: dict[tuple[Key, Filter | None, Wire], Batch | None] = {}
+        self._batches = Batches(window, wall)
         self._ready: dict[Stream, None] = {}
         self._ahead: dict[Stream, None] = {}
         self._turn_handle: asyncio.Handle | None = None
@@ -249,7 +232,7 @@ class Hub:
         if self._plan:
             self._sweep(now, now + SLICE)
         if not self._plan:
-            self._memo.clear()
+            self._batches.end()
             self.window.evict(self.end)
         self._pump_ready(self._loop.time() + SLICE)
         if self._plan or self._ready or self.end != self.window.head:
@@ -257,6 +240,7 @@ class Hub:
 
     def _begin(self) -> None:
         self._start, self.end = self.end, self.window.head
+        self._batches.begin(self._start, self.end)
         touched, self._touched = self._touched, {}
         self._plan = _plan_of(touched)
         for stream in [s for s in self._ahead if s.cursor <= self.end]:
@@ -277,8 +261,8 @@ class Hub:
             # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
             if channels is not key or profile.wire is not wire or profile.subscription.filter is not wanted:
                 key, wire, wanted = channels, profile.wire, profile.subscription.filter
-                batch = self._batch(channels, profile)
-                large = batch is not None and len(batch.buffer) > MAX_WRITE and len(batch.frames) > 1
+                batch = self._batches.of(channels, profile)
+                large = batch is not None and too_large(batch)
             if batch is None:
                 pass
             elif isinstance(member, Waiter):
@@ -295,31 +279,6 @@ class Hub:
             done += 1
             if not done & 15 and self._loop.time() > deadline:
                 return
-
-    def _batch(self, channels: Key, profile: Profile) -> Batch | None:
-        """What this sweep brings to a stream of `profile` on these of its channels; made once for all who get the same."""
-        if len(channels) == 1 and len(channels[0].streams) == 1:
-            return self._make_batch(channels, profile)
-        ident = (channels, profile.subscription.filter, profile.wire)
-        if ident not in self._memo:
-            self._memo[ident] = self._make_batch(channels, profile)
-        return self._memo[ident]
-
-    def _make_batch(self, channels: Key, profile: Profile) -> Batch | None:
-        after, through = self._start, self.end
-        return self._encode(after, self.window.read(channels, after, through, through - after), profile)
-
-    def _encode(self, after: int, entries: Sequence[Entry], profile: Profile) -> Batch | None:
-        """What of `entries` is for this subscription, as one buffer; None if nothing is."""
-        now = self._wall()
-        wanted = profile.subscription.filter
-        frame = profile.wire.frame
-        positions, frames = [], []
-        for entry in entries:
-            if (entry[3] is None or entry[3] > now) and (wanted is None or wanted.passes(event_of(entry))):
-                positions.append(entry[0])
-                frames.append(frame(entry))
-        return Batch(after, positions, frames) if frames else None
 
     def _postpone(self, stream: Stream, batch: Batch) -> None:
         """Too much for one write: the stream reads the same from the window, in pieces."""
@@ -384,7 +343,7 @@ class Hub:
         Raises Gone.
         """
         entries = within(entries, MAX_WRITE)
-        batch = self._encode(stream.cursor, entries, stream.profile)
+        batch = self._batches.encode(stream.cursor, entries, stream.profile)
         if batch is not None and not stream.write(batch, now):
             self._block(stream)
             return False
@@ -438,20 +397,3 @@ def _plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:
             if member.state is live:
                 plan[member] = (*plan[member], channel) if member in plan else key
     return plan
-
-
-def within(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
-    """As many of the first entries as their frames have `most` bytes together, and at least one."""
-    size = 0
-    for count, entry in enumerate(entries):
-        size += len(entry[2])
-        if size > most and count:
-            return entries[:count]
-    return entries
-
-
-def subscription_reads(subscription: Subscription, event: Event) -> bool:
-    """True if a stream of this subscription is to get `event`."""
-    if not set(subscription.channels).intersection(event.channels):
-        return False
-    return subscription.filter is None or subscription.filter.passes(event)

@@ -9,8 +9,9 @@ from sse_daemon import sse
 from sse_daemon.backend import Backend, Gap, Snapshots
 from sse_daemon.catchup import CatchUp
 from sse_daemon.event import Cursor, Event
-from sse_daemon.hub import Hub, Waiter
+from sse_daemon.hub import Hub
 from sse_daemon.stream import Profile
+from sse_daemon.waiter import Waiter
 
 
 class Answer(NamedTuple):

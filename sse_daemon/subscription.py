@@ -50,6 +50,12 @@ class Subscription(NamedTuple):
     channels: tuple[str, ...]
     filter: Filter | None = None
 
+    def reads(self, event: Event) -> bool:
+        """True if a stream of this subscription is to get `event`."""
+        if not set(self.channels).intersection(event.channels):
+            return False
+        return self.filter is None or self.filter.passes(event)
+
 
 def narrowed(channels: tuple[str, ...], filter: Filter) -> Subscription:
     """The subscription of `channels`, with `filter` if it has any condition."""

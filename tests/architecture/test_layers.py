@@ -23,7 +23,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
     ),
     4: (
-        *("stream", "poller", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
+        *("stream", "poller", "batches", "waiter", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
         *("appender", "listener", "listening", "door", "request", "relay", "desk"),
     ),
     5: (

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sse_daemon.envelope import Bounds, Message, parse
+from sse_daemon.envelope import Bounds, Parsed, Unresolved, parse
 from sse_daemon.errors import PublishError, PublishRefused
-from sse_daemon.event import Group, Topic
+from sse_daemon.event import Draft, Group, Topic
 from sse_daemon.publishing import RETRYABLE, Control, Envelope, Retries, Run, parse_answer
 
 
-def parsed(*items: Envelope | Control) -> list[Message | Group | Topic]:
+def parsed(*items: Envelope | Control) -> list[Parsed]:
     """What the daemon reads in the items: the format has one definition, sse_daemon.envelope."""
     return list(parse(Run("test").number(items), Bounds()))
 
@@ -26,9 +26,9 @@ def test_daemon_reads_every_member_of_an_envelope() -> None:
     )
     run = Run("chat-api")
     (message,) = parse(run.number([envelope]), Bounds())
-    assert message == Message(
-        ("a", "b"), False, "g", "t", "chat.1", (("k", "v"), ("l", ("1", "2"))), b"x", 1.5, True, run.sender, 1
-    )
+    channels = ("participant/a", "participant/b")
+    attrs = (("k", "v"), ("l", ("1", "2")))
+    assert message == Unresolved(Draft(channels, "t", "chat.1", attrs, b"x", None, True, run.sender, 1), "g", 1.5)
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_daemon_reads_every_member_of_an_envelope() -> None:
 )
 def test_text_travels_unchanged_and_json_compactly(data: object, wire: bytes) -> None:
     (message,) = parsed(Envelope(data, to="*"))
-    assert isinstance(message, Message)
-    assert (message.data, message.public) == (wire, True)
+    assert isinstance(message, Draft)
+    assert (message.data, message.channels) == (wire, ("public",))
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r")))
 def test_any_text_reaches_the_daemon(text: str) -> None:
     (message,) = parsed(Envelope(text, to="*"))
-    assert isinstance(message, Message)
+    assert isinstance(message, Draft)
     assert message.data.decode() == text
 
 

@@ -1,0 +1,71 @@
+"""What streams get of the window's events: buffers, each made once for all who get the same. Encodes; sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sse_daemon.stream import Batch, Profile, Wire
+from sse_daemon.subscription import Filter
+from sse_daemon.window import Channel, Entry, Window, event_of
+
+MAX_WRITE = 64 * 1024
+"""Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
+
+
+class Batches:
+    """The batches of one sweep at a time, over the positions after `after` through `through`. wall: Unix time, for expiries."""
+
+    def __init__(self, window: Window, wall: Callable[[], float]) -> None:
+        self.after = self.through = window.head
+        self._window = window
+        self._wall = wall
+        self._made: dict[tuple[tuple[Channel, ...], Filter | None, Wire], Batch | None] = {}
+
+    def begin(self, after: int, through: int) -> None:
+        """The next sweep."""
+        self.after, self.through = after, through
+        self._made.clear()
+
+    def end(self) -> None:
+        """The sweep is done: gives its buffers back."""
+        self._made.clear()
+
+    def of(self, channels: tuple[Channel, ...], profile: Profile) -> Batch | None:
+        """What the sweep brings to a stream of `profile` on these of its channels; None if that is nothing."""
+        if len(channels) == 1 and len(channels[0].streams) == 1:
+            return self._make(channels, profile)  # nobody else gets the same
+        ident = (channels, profile.subscription.filter, profile.wire)
+        if ident not in self._made:
+            self._made[ident] = self._make(channels, profile)
+        return self._made[ident]
+
+    def encode(self, after: int, entries: Sequence[Entry], profile: Profile) -> Batch | None:
+        """What of `entries` is for this subscription, as one buffer; None if nothing is."""
+        now = self._wall()
+        wanted = profile.subscription.filter
+        frame = profile.wire.frame
+        positions, frames = [], []
+        for entry in entries:
+            if (entry[3] is None or entry[3] > now) and (wanted is None or wanted.passes(event_of(entry))):
+                positions.append(entry[0])
+                frames.append(frame(entry))
+        return Batch(after, positions, frames) if frames else None
+
+    def _make(self, channels: tuple[Channel, ...], profile: Profile) -> Batch | None:
+        after, through = self.after, self.through
+        return self.encode(after, self._window.read(channels, after, through, through - after), profile)
+
+
+def too_large(batch: Batch) -> bool:
+    """True if it is more than one write."""
+    return len(batch.buffer) > MAX_WRITE and len(batch.frames) > 1
+
+
+def within(entries: Sequence[Entry], most: int) -> Sequence[Entry]:
+    """As many of the first entries as their frames have `most` bytes together, and at least one."""
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(entry[2])
+        if size > most and count:
+            return entries[:count]
+    return entries

@@ -1,0 +1,25 @@
+"""A request that waits for something to be there, and is then answered and gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sse_daemon.stream import Profile, State
+from sse_daemon.window import Channel
+
+
+class Waiter:
+    """A long-poll: it stands on channels as a stream does, and is told once that there is something for it."""
+
+    __slots__ = ("channels", "profile", "state", "woken")
+
+    def __init__(self, profile: Profile, loop: asyncio.AbstractEventLoop) -> None:
+        self.profile = profile
+        self.state = State.LIVE
+        self.channels: tuple[Channel, ...] = ()
+        self.woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        """Takes note; the events themselves are read from the window."""
+        if not self.woken.done():
+            self.woken.set_result(None)
