@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from sse_daemon.backend import Backend, Stored
+from sse_daemon.backend import Stored
 from sse_daemon.directory import Directory
 from sse_daemon.envelope import Bounds, Parsed, Unresolved, as_repeat, resolve
 from sse_daemon.errors import BackendError, Refusal
@@ -38,6 +38,13 @@ class Job(NamedTuple):
     answer: Callable[[Outcome], None] | None
 
 
+class Log(Protocol):
+    """What the appender needs of a log."""
+
+    async def append(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        """As `Backend.append`; where the streams are elsewhere it waits first until they are not too far behind."""
+
+
 class Appender:
     """Appends jobs in the order in which they were offered.
 
@@ -48,7 +55,7 @@ class Appender:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Log,
         directory: Directory,
         bounds: Bounds,
         limit: int,

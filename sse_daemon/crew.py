@@ -30,6 +30,8 @@ from sse_daemon.tally import Tally
 COMMAND = (sys.executable, "-P", "-m", "sse_daemon.cli.worker")
 TICK = 1.0
 """Seconds between two words of a worker, and two of ours to it."""
+LOOK = 0.1
+"""Seconds between two looks at what the workers are to be told, and how they are."""
 SILENCE = 10.0
 """Seconds without a word after which a worker is stuck: it is killed, so that its clients get another one."""
 ANSWER = 2.0
@@ -73,7 +75,7 @@ class Worker:
             async with asyncio.timeout(patience):
                 return await self.link.call(name, *arguments)
         except TimeoutError:
-            _log.warning("a worker does not answer", extra={"name": self.name, "question": name})
+            _log.warning("a worker does not answer", extra={"worker": self.name, "question": name})
         except BackendError:
             pass  # it is gone; that is noticed and said elsewhere
         return None
@@ -95,6 +97,8 @@ class Crew:
         self._bars: dict[str, float] = {}
         self._drained = False
         self._leaving = False
+        self._told: tuple[str | None, float] = "starting", 0.0
+        """What the workers know of our readiness, and since when."""
         self._loop_lag = LoopLag(self._loop)
         self._keep = keep
         self._sets: Sequence[Sequence[socket.socket]] = ()
@@ -170,7 +174,7 @@ class Crew:
             await _reaped(worker.process)
             lived = self._loop.time() - worker.born
             delay = 0.0 if lived > SETTLED else min(MAX_DELAY, max(FIRST_DELAY, 2 * delay))
-            facts = {"name": worker.name, "status": worker.process.returncode, "lived": lived, "again_in": delay}
+            facts = {"worker": worker.name, "status": worker.process.returncode, "lived": lived, "again_in": delay}
             _log.error("a worker is gone, another one takes its place", extra=facts)
             self._tally.replaced += 1
             await asyncio.sleep(delay)
@@ -189,19 +193,24 @@ class Crew:
     async def _tick(self) -> None:
         """Tells the workers how we are, and ends whoever says nothing."""
         while True:
-            self.tell_ready()
+            self._tell_if_changed()
             now = self._loop.time()
             for worker in self._workers.values():
                 if not worker.link.over and now - worker.heard > SILENCE:
                     _log.error(
-                        "a worker has gone silent and is killed", extra={"name": worker.name, "seconds": now - worker.heard}
+                        "a worker has gone silent and is killed", extra={"worker": worker.name, "seconds": now - worker.heard}
                     )
                     worker.process.kill()
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(LOOK)
+
+    def _tell_if_changed(self) -> None:
+        if self._told[0] != self._ready() or self._loop.time() - self._told[1] > TICK:
+            self.tell_ready()
 
     def tell_ready(self) -> None:
         """Tells all of them whether the daemon is ready."""
-        self._post("owner", self._ready() or "")
+        self._told = self._ready(), self._loop.time()
+        self._post("owner", self._told[0] or "")
 
     @property
     def why_not_ready(self) -> str | None:
@@ -257,7 +266,10 @@ class Crew:
 
     async def drain(self, over: float) -> Drained:
         self._drained = True
-        answers = [Drained(*answer) for answer in await self._ask_all("drain", over, patience=over + ANSWER)]
+        workers = [worker for worker in self._workers.values() if worker.is_ready]
+        places = [place / len(workers) for place in range(len(workers))]
+        asked = [w.ask("drain", over, place, patience=over + ANSWER) for w, place in zip(workers, places, strict=True)]
+        answers = [Drained(*answer) for answer in await asyncio.gather(*asked) if answer is not None]
         return Drained(sum(answer.closed for answer in answers), sum(answer.open for answer in answers))
 
     async def values(self) -> Values:
@@ -287,6 +299,6 @@ async def _left(worker: Worker) -> None:
         async with asyncio.timeout(LEAVE):
             await _reaped(worker.process)
     except TimeoutError:
-        _log.warning("a worker does not end and is killed", extra={"name": worker.name})
+        _log.warning("a worker does not end and is killed", extra={"worker": worker.name})
         worker.process.kill()
         await _reaped(worker.process)

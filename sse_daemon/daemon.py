@@ -21,7 +21,7 @@ from tornado.httpserver import HTTPServer
 
 import sse_daemon
 from sse_daemon import admin, log, systemd, web
-from sse_daemon.appender import Appender
+from sse_daemon.appender import Appender, Log
 from sse_daemon.backend import Backend, Opened
 from sse_daemon.census import Census
 from sse_daemon.config import Config
@@ -114,17 +114,18 @@ class Daemon:
     def _floor(self, opened: Opened) -> Floor:
         floor = Floor(self.config, self._backend, opened, self._directory, lambda: self.why_not_ready)
         self._streams: Streams = floor.desk
+        self._log: Log = self._backend
         return floor
 
     def _crew(self, opened: Opened) -> Crew:
-        relay = Relay(self._backend, opened.incarnation, opened.head, lambda: self._directory.topics)
+        relay = self._log = Relay(self._backend, opened.incarnation, opened.head, lambda: self._directory.topics)
         crew = self._streams = Crew(self.config, relay, lambda: self.why_not_ready, self._spawn)
         return crew
 
     def _bind_ingest(self) -> None:
         self._census = Census(self.config.ingest.max_producers)
         self._appender = Appender(
-            self._backend,
+            self._log,
             self._directory,
             _bounds(self.config),
             self.config.ingest.queue_bytes,

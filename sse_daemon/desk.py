@@ -117,14 +117,15 @@ class Desk(NamedTuple):
             "state": stream.state.value,
         }
 
-    async def drain(self, over: float) -> Drained:
+    async def drain(self, over: float, place: float = 0.0) -> Drained:
+        """place: where this process stands among others that drain at the same time, as a fraction."""
         loop = asyncio.get_running_loop()
         self.door.closed_for = "drain"
         self.longpoll.end()
         streams = list(self.hub.streams.values())
         begun = loop.time()
         for number, stream in enumerate(streams):
-            due = begun + over * number / len(streams)
+            due = begun + over * (number + place) / len(streams)
             if number % 64 == 63 or due > loop.time():
                 await asyncio.sleep(max(0.0, due - loop.time()))
             self.hub.finish(stream, "drain", self.door.bye_ms())

@@ -43,6 +43,8 @@ class Link:
         self.closed: Callable[[], None] = lambda: None
         self.unsent = 0
         """Bytes that the other side has not taken."""
+        self.moved = loop.time()
+        """When the other side last took something of what waits for it, or nothing waited."""
         self._sock = sock
         self._loop = loop
         self._limit = limit
@@ -77,6 +79,7 @@ class Link:
             if sent == len(rest) or self._over:
                 return
             rest = rest[sent:]
+            self.moved = self._loop.time()
             self._loop.add_writer(self._sock.fileno(), self._writable)
         self._queue.append(rest)
         self.unsent += len(rest)
@@ -131,6 +134,8 @@ class Link:
             if self._over:
                 return
             self.unsent -= sent
+            if sent:
+                self.moved = self._loop.time()
             if sent < len(part):
                 self._queue[0] = part[sent:]
                 return

@@ -11,14 +11,18 @@ from typing import Any
 
 from sse_daemon import codec
 from sse_daemon.backend import Backend, Gap, Stored
-from sse_daemon.errors import BackendUnavailable
-from sse_daemon.event import Logged
+from sse_daemon.errors import BackendUnavailable, Refusal
+from sse_daemon.event import Logged, Record
 from sse_daemon.link import QUEUE_BYTES, Link, posted
 
 ROOM = QUEUE_BYTES // 4
 """Bytes that a follower has not taken, above which its questions wait: answers may be large, and must not cost it the link."""
-LOOK_AGAIN = 0.01
-"""Seconds until a question that waits for room looks again."""
+LOOK_AGAIN = 0.005
+"""Seconds until whoever waits for room looks again."""
+PACE = 1024 * 1024
+"""Bytes that a follower has not taken, above which appending waits for it: as it waits for the fan-out where all is one process."""
+PATIENCE = 0.5
+"""Seconds without taking anything after which a follower is not waited for: it hangs, and must not hold up the others."""
 
 
 class Relay:
@@ -57,6 +61,16 @@ class Relay:
             frame = posted("batch", codec.plain_items(batch), after, last)
             for link in tuple(self._links):
                 link.push(frame)
+
+    async def append(self, records: Sequence[Record]) -> Sequence[Stored | Refusal]:
+        """Appends to the backend once those who follow are not too far behind; a follower that hangs is not waited for."""
+        while self._busy():
+            await asyncio.sleep(LOOK_AGAIN)
+        return await self._backend.append(records)
+
+    def _busy(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return any(link.unsent > PACE and now - link.moved < PATIENCE for link in self._links)
 
     async def _open(self, link: Link) -> tuple[str, int, list[str]]:
         # No await from here to the answer's way out: no batch can come between the head and the first one that is pushed.
