@@ -19,13 +19,14 @@ TARGETS = ["target", "limit", "measured", "peer", "ratio", "met"]
 SHOWN = (
     *("deliveries_per_second", "events_per_second", "streams_per_second", "cpu_us_per_delivery", "cpu_us_per_event"),
     *("cpu_us_per_stream", "memory_bytes_per_stream", "p50_us", "p99_us", "p999_us", "seconds"),
+    *("without_p99_us", "beside_p99_us", "p99_ratio"),
 )
 """The figures that the long table has; the others of a record are what they were made from."""
 
 
-def targets(medians: Medians) -> Rows:
-    """The table of the project's targets, its head first."""
-    return [TARGETS, *(_verdict(verdict) for verdict in verdicts(medians))]
+def targets(medians: Medians, chosen: bool) -> Rows:
+    """The table of the project's targets, its head first; `chosen`: of a few cases only, so without those that were not measured."""
+    return [TARGETS, *(_verdict(verdict) for verdict in verdicts(medians) if verdict.met is not None or not chosen)]
 
 
 def _verdict(verdict: Verdict) -> list[str]:
@@ -103,7 +104,7 @@ def report(document: Mapping[str, Any], as_markdown: bool) -> str:
     medians, table = Medians(document["results"]), markdown if as_markdown else plain
     parts = [machine(document)]
     if document["plan"] != "peers":
-        parts.append(table(targets(medians)))
+        parts.append(table(targets(medians, bool(document["cases"]))))
     parts += [table(everything(medians)), table(shares(medians))] if document["results"] else []
     said = [
         *medians.faults(),

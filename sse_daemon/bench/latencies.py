@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sse_daemon.bench import cases
 from sse_daemon.bench.crowd import Crowd
-from sse_daemon.bench.load import Aim, Outcome
+from sse_daemon.bench.load import Aim, Load, Outcome
 from sse_daemon.bench.result import Result, of_latency, result
 from sse_daemon.bench.session import WARM_UP, Session
 
@@ -13,6 +18,9 @@ PAUSE = 0.002
 STALLED_SIZE = 2000
 """Bytes of an event among stalled clients, so that their sockets are full within the first hundred."""
 STALLED_BUFFER = 4096
+STALLED_EVENTS = 300
+TURNS = 3
+"""How often the delays are measured without and with stalled clients: one comparison may meet a disturbance of the machine."""
 
 
 def idle(session: Session) -> Result:
@@ -51,33 +59,38 @@ def _at_rate(session: Session, outcome: Outcome, n: int, share: float, maximum: 
 
 
 def stalled(session: Session, n: int, share: float = 0.01) -> Result:
-    """n subscribers, of whom a part reads nothing any more: the delays of the others with and without that, one right after the other."""
-    seconds, few = session.sizes.seconds, max(1, round(n * share))
+    """n subscribers, of whom a part reads nothing any more: the delays of the others with and without that, in turn."""
+    few = max(1, round(n * share))
     healthy = n - few
     aim = Aim(keys=session.all_keys(1), each=healthy, size=STALLED_SIZE)
+    without, beside = [], []
     with session.crowd(session.all_keys(healthy)) as crowd, session.load(crowd, session.sender_to_all(STALLED_SIZE), aim) as load:
-        load.closed_loop(1, seconds * WARM_UP)
-        rate = load.closed_loop(1, seconds).events_per_second / 2
-        session.progress("without stalled clients", 0.4)
-        without = load.open_loop(rate, seconds)
-        with Crowd(session.target) as others:
-            others.open(session.all_keys(few), receive_buffer=STALLED_BUFFER)
-            others.stall(others.subscribers)
-            session.progress("until the stalled are full", 0.6)
-            load.open_loop(rate, max(1.0, 300 / rate))
-            session.progress("with stalled clients", 0.7)
-            beside = load.open_loop(rate, seconds)
+        rate = cases.loaded(session, load, 1).events_per_second / 2
+        for turn in range(TURNS):
+            session.progress("without and with stalled clients", turn / TURNS)
+            without.append(load.open_loop(rate, session.sizes.seconds))
+            beside.append(_beside(session, load, few, rate))
     return _compared(session, n, few, without, beside)
 
 
-def _compared(session: Session, n: int, few: int, without: Outcome, beside: Outcome) -> Result:
-    ratio = beside.latency.p99 / without.latency.p99 if beside.latency and without.latency else None
-    return result(
-        "stalled",
-        session.target.name,
-        beside,
-        {"n": n, "stalled": few},
-        **of_latency(without.latency, "without_"),
-        **of_latency(beside.latency, "beside_"),
-        p99_ratio=ratio,
+def _beside(session: Session, load: Load, few: int, rate: float) -> Outcome:
+    """The load beside `few` more who have stopped reading, once their sockets are full."""
+    with Crowd(session.target) as others:
+        others.open(session.all_keys(few), receive_buffer=STALLED_BUFFER)
+        others.stall(others.subscribers)
+        load.closed_loop(16, events=STALLED_EVENTS)
+        return load.open_loop(rate, session.sizes.seconds)
+
+
+def _compared(session: Session, n: int, few: int, without: Sequence[Outcome], beside: Sequence[Outcome]) -> Result:
+    figures = {
+        f"{name}_{figure}_us": statistics.median(getattr(outcome.latency, figure) for outcome in outcomes if outcome.latency)
+        for name, outcomes in (("without", without), ("beside", beside))
+        for figure in ("p50", "p99", "p999")
+    }
+    found = result("stalled", session.target.name, beside[-1], {"n": n, "stalled": few}, **figures)
+    return replace(
+        found,
+        figures={**figures, "p99_ratio": figures["beside_p99_us"] / figures["without_p99_us"]},
+        faults=tuple(fault for outcome in (*without, *beside) for fault in outcome.faults()),
     )

@@ -85,12 +85,21 @@ def measured(step: Step, session: Session) -> list[Result | Skipped]:
 
 
 def run(session: Session, chosen: Sequence[str], tell: Callable[[str, float], object]) -> Iterator[Result | Skipped]:
-    """Measures one after another. tell: what is under way, and how much of the whole is done, 0 to 1."""
+    """Measures one after another. tell: what is under way, and how much of the whole is done, 0 to 1; that never goes back."""
     todo = steps(session, chosen)
     for place, step in enumerate(todo):
-        tell(step.case, place / len(todo))
-
-        def within(what: str, done: float, place: int = place, case: str = step.case) -> None:
-            tell(f"{case}: {what}", (place + min(1.0, done)) / len(todo))
-
+        within = _Part(step.case, place / len(todo), 1 / len(todo), tell)
+        within("", 0.0)
         yield from measured(step, replace(session, progress=within))
+
+
+class _Part:
+    """The progress of one step as a part of the whole."""
+
+    def __init__(self, case: str, begin: float, length: float, tell: Callable[[str, float], object]) -> None:
+        self._case, self._begin, self._length, self._tell = case, begin, length, tell
+        self._furthest = 0.0
+
+    def __call__(self, what: str, done: float) -> None:
+        self._furthest = max(self._furthest, min(1.0, done))
+        self._tell(f"{self._case}: {what}" if what else self._case, self._begin + self._length * self._furthest)
