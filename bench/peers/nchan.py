@@ -25,6 +25,7 @@ http {{
     access_log off;
     keepalive_requests 100000000;
     keepalive_timeout 3600;
+    nchan_max_reserved_memory 1G;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
