@@ -10,9 +10,9 @@ from sse_daemon.bench import cases, growth, latencies, streams
 from sse_daemon.bench.result import Result
 from sse_daemon.bench.session import Session
 
-OWN, SQLITE, NCHAN, FLOOR = "sse-daemon", "sse-daemon sqlite", "nchan", "floor"
-BOTH = (OWN, NCHAN)
-ALL = (OWN, NCHAN, FLOOR)
+OWN, COMPILED, SQLITE, NCHAN, FLOOR = "sse-daemon", "sse-daemon compiled", "sse-daemon sqlite", "nchan", "floor"
+BOTH = (OWN, COMPILED, NCHAN)
+ALL = (*BOTH, FLOOR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ def _common(n: int, servers: Sequence[str], curves: int) -> Iterator[Item]:
     """What is the same in a quick and a full run. curves: rounds of what is drawn."""
     yield _idle(servers)
     yield _opening(n, servers)
-    yield Item(case="storm", name=f"storm {n}", n=n, servers=(OWN,), measure=_of(streams.storm, n), fresh=True)
-    yield Item(case="stalled", name="stalled", n=1000, servers=(OWN,), measure=_of(latencies.stalled, 1000))
+    yield Item(case="storm", name=f"storm {n}", n=n, servers=(OWN, COMPILED), measure=_of(streams.storm, n), fresh=True)
+    yield Item(case="stalled", name="stalled", n=1000, servers=(OWN, COMPILED), measure=_of(latencies.stalled, 1000))
     yield Item(case="acked", name="acked", n=1, servers=(SQLITE,), measure=_of(cases.acked, 64))
     yield Item(
         case="latency",

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench import curves, plan, report
-from bench.peers import FLOOR, PEERS, Daemon, Peer, PeerError
+from bench.peers import FLOOR, PEERS, CompiledDaemon, Daemon, Peer, PeerError
 from bench.record import Record
 from bench.servers import Servers, cores
 from sse_daemon.bench.errors import Broken
@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 1 if the daemon itself could not be measured."""
     given = _arguments(argv)
     own = {peer.name: peer for peer in (Daemon(), Daemon(backend="sqlite", name=plan.SQLITE))}
-    usable, missing = _usable(PEERS if given.peers else [peer for peer in (*PEERS, FLOOR) if peer.name in plan.ALL])
+    compared = PEERS if given.peers else [peer for peer in (*PEERS, FLOOR) if peer.name in plan.ALL]
+    usable, missing = _usable([CompiledDaemon(), *compared])
     chosen = _plan(given, list(usable))
     record = Record(given.out, chosen.name, given.cases)
     core, rest = cores()

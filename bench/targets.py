@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.plan import FLOOR, NCHAN, OWN, SQLITE
+from bench.plan import COMPILED, FLOOR, NCHAN, OWN, SQLITE
 from bench.record import Medians
 
 
@@ -63,7 +63,7 @@ def _many(n: int) -> Goal:
     )
 
 
-GOALS = (
+_PLAIN = (
     *(_delivery(n, 1, NCHAN, 0.9) for n in (1000, 5000)),
     *(_delivery(n, 1, FLOOR, 1.5) for n in (1000, 5000)),
     *(_many(n) for n in (1000, 5000)),
@@ -106,6 +106,12 @@ GOALS = (
         unit="",
         limit=1.2,
     ),
+)
+
+GOALS = tuple(
+    each
+    for goal in _PLAIN
+    for each in ([goal, replace(goal, what=f"{goal.what} (compiled)", server=COMPILED)] if goal.server == OWN else [goal])
 )
 
 

@@ -26,12 +26,16 @@ class OwnRunning(Running):
 
 @dataclass(frozen=True, kw_only=True)
 class Daemon:
-    """`serve --dev` with a log of this kind: `memory`, or `sqlite` with a file in the peer's directory. options: more of `serve`."""
+    """`serve --dev` with a log of this kind: `memory`, or `sqlite` with a file in the peer's directory.
+
+    options: more of `serve`. source: the folder that the package is imported from.
+    """
 
     backend: str = "memory"
     options: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
     name: str = "sse-daemon"
+    source: Path = ROOT
 
     def missing(self) -> str | None:
         """As Peer.missing."""
@@ -46,7 +50,7 @@ class Daemon:
             core=core,
             directory=directory,
             log="output.log",
-            environ={"PYTHONPATH": str(ROOT), **dict(self.environ)},
+            environ={"PYTHONPATH": str(self.source), **dict(self.environ)},
         )
         running = OwnRunning(
             name=self.name,
