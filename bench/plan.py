@@ -69,7 +69,7 @@ def full(chosen: Sequence[str]) -> Plan:
         *_common(10000, BOTH, curves=3),
         *(_opening(n, BOTH, rounds=3) for n in (100, 1000, 5000)),
     ]
-    return Plan(name="full", items=_only(every, chosen), rounds=5, seconds=1.0, events=1000)
+    return Plan(name="full", items=_only(every, chosen), rounds=5, seconds=1.5, events=1000)
 
 
 def peers(names: Sequence[str], chosen: Sequence[str]) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ SAMPLES = 100
 """Subscribers whose payloads are read one by one; those between them are counted."""
 OPENING = 0.3
 """Of a case's progress, for its opening."""
+SETTLE = 0.2
 WARM_UP = 0.15
 """Of the measured time, spent on the same load before it."""
 
@@ -62,6 +64,8 @@ class Session:
         """Open subscribers of these keys; closed at the end. how: as for Crowd.open."""
         with Crowd(self.target) as crowd:
             self.open(crowd, keys, **how)
+            # A response's head says that the stream is open; some servers subscribe it to its channel only after that.
+            time.sleep(SETTLE)
             yield crowd
 
     def open(self, crowd: Crowd, keys: Sequence[str], **how: int | str | None) -> None:
