@@ -14,6 +14,7 @@ from sse_daemon import codec
 from sse_daemon.backend import Deliver, Gap, Opened, Page, Snapshots, Stored
 from sse_daemon.errors import BackendUnavailable, Refusal
 from sse_daemon.event import Event, Record
+from sse_daemon.followed import Followed
 from sse_daemon.link import Link
 
 QUESTIONS = 256
@@ -23,15 +24,16 @@ QUESTIONS = 256
 class BrokerBackend:
     """Follows the log at the other end of `link`, which is started already.
 
-    Groups are the owner's affair, who resolves them: `open` names none, whatever there are. Batches come as `deliver` wants them;
-    items that this process has no use for are left out of them.
+    Groups are the owner's affair, who resolves them: `open` names none, whatever there are. With `followed`, batches hold only what
+    is on the channels that were asked about, so that they may have fewer items than positions, and none at all.
     """
 
     durable: ClassVar[bool] = False
     shared: ClassVar[bool] = True
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, followed: Followed | None = None) -> None:
         self._link = link
+        self._followed = followed
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(QUESTIONS)
         self._deliver: Deliver | None = None
@@ -46,7 +48,7 @@ class BrokerBackend:
         if self._closed or self._deliver:
             raise BackendUnavailable("a log is opened once")
         self._deliver = deliver
-        incarnation, head, topics = await self._link.call("open")
+        incarnation, head, topics = await self._link.call("open", self._followed is None)
         # Not before whoever called has gone on: what it delivers to may be made of this very answer.
         self._loop.call_soon(self._release)
         return Opened(incarnation, head, {}, frozenset(topics))
@@ -65,16 +67,21 @@ class BrokerBackend:
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page | Gap:
         """A page of the owner's log."""
-        answer = await self._ask("read", list(channels), after, limit)
-        if isinstance(answer, str):
-            return Gap("expired" if answer == "expired" else "unknown_cursor")
-        events, through = answer
+        answer = await self._ask_about(channels, "read", after, limit)
+        if isinstance(answer[0], str):
+            return Gap("expired" if answer[0] == "expired" else "unknown_cursor")
+        ((events, through),) = answer
         return Page([Event._make(event) for event in events], through)
 
     async def retained(self, channels: Collection[str] | None) -> Snapshots:
         """The snapshots of the owner's log."""
-        events, at = await self._ask("retained", None if channels is None else list(channels))
+        events, at = await self._ask_about(channels, "retained")
         return Snapshots([Event._make(event) for event in events], at)
+
+    def forget(self) -> None:
+        """To be called now and then: channels that nobody needs any more are not followed any more."""
+        if self._followed is not None and (names := self._followed.forget()):
+            self._link.post("forget", names)
 
     async def check(self) -> None:
         """Whether the owner's log takes an append."""
@@ -98,6 +105,20 @@ class BrokerBackend:
             raise BackendUnavailable("the log is closed")
         async with self._turns:
             return await self._link.call(name, *arguments)
+
+    async def _ask_about(self, channels: Collection[str] | None, name: str, *arguments: Any) -> Sequence[Any]:
+        """The answer to a question about channels, which are followed from then on."""
+        names = None if channels is None else list(channels)
+        since: Sequence[int] = ()
+        if self._followed is not None:
+            self._followed.ask(names or ())
+        try:
+            answer: Sequence[Any]
+            since, *answer = await self._ask(name, names, *arguments)
+        finally:
+            if self._followed is not None:
+                self._followed.answered(names or (), since)
+        return answer
 
     def _release(self) -> None:
         early, self._early = self._early or [], None

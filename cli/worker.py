@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from sse_daemon.backends.broker import BrokerBackend
+from sse_daemon.followed import Followed
 from sse_daemon.link import Link
 from sse_daemon.worker import Worker
 
@@ -19,8 +20,9 @@ async def run(name: str, link: int, listening: Sequence[int]) -> int:
     """Runs a worker on inherited descriptors until it ends; the exit status."""
     to_owner = Link(socket.socket(fileno=link), asyncio.get_running_loop())
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
+    followed = Followed()
     try:
-        return await Worker(name, to_owner, BrokerBackend(to_owner), sockets).run()
+        return await Worker(name, to_owner, BrokerBackend(to_owner, followed), followed, sockets).run()
     finally:
         to_owner.close()
         for each in sockets:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sse_daemon.stream import Batch, Profile, Wire
 from sse_daemon.subscription import Filter
-from sse_daemon.window import Channel, Entry, Window, event_of
+from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
 
 MAX_WRITE = 64 * 1024
 """Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
@@ -53,7 +53,12 @@ class Batches:
 
     def _make(self, channels: tuple[Channel, ...], profile: Profile) -> Batch | None:
         after, through = self.after, self.through
-        return self.encode(after, self._window.read(channels, after, through, through - after), profile)
+        try:
+            entries = self._window.read(channels, after, through, through - after)
+        except Overtaken:
+            # Only a long-poll stands on a channel that was not followed up to here: it is woken by this, and asks the log itself.
+            return Batch(after, [after], [b""])
+        return self.encode(after, entries, profile)
 
 
 def too_large(batch: Batch) -> bool:

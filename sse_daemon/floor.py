@@ -20,7 +20,9 @@ from sse_daemon.desk import Desk
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
 from sse_daemon.event import Logged
+from sse_daemon.followed import Followed
 from sse_daemon.hub import Hub
+from sse_daemon.keys import reader
 from sse_daemon.listener import Listener
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
@@ -32,7 +34,7 @@ from sse_daemon.window import Window
 class Floor:
     """Made of a log that has just been opened; `deliver` is to be called with what it delivers from then on.
 
-    ready, name, reach: as in `Site`.
+    ready, name, reach: as in `Site`. followed: the channels of which events come, where that is not all of them.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Floor:
         ready: Callable[[], str | None],
         name: str = "",
         reach: Callable[[], Awaitable[int]] | None = None,
+        followed: Followed | None = None,
     ) -> None:
         self.config = config
         loop = self._loop = asyncio.get_running_loop()
@@ -51,7 +54,9 @@ class Floor:
         self._exit = AsyncExitStack()
         door = Door(config.streams, lambda: len(hub.streams), loop.time)
         self.catchup = CatchUp(backend, loop, door.bye_ms)
-        window = Window(config.streams.window_bytes, opened.head)
+        window = Window(config.streams.window_bytes, opened.head, None if followed is None else followed.since)
+        if followed is not None:
+            followed.window = window
         hub = self.hub = self.catchup.hub = Hub(window, opened.incarnation, loop, self.catchup.fetch, time.time)
         self._exit.callback(hub.shutdown)
         self._exit.push_async_callback(self.catchup.close)
@@ -70,7 +75,7 @@ class Floor:
                 liveness=self._liveness,
                 backend=backend,
                 directory=directory,
-                authenticator=authenticator(config.auth.mode or ""),
+                authenticator=authenticator(config.auth.mode or "", reader(config)),
                 door=door,
                 ready=ready,
                 wall=time.time,

@@ -1,18 +1,19 @@
-"""The owner's side of the workers' logs: pushes what the log holds to everyone who follows it, and answers their questions.
+"""The owner's side of the workers' logs: sends what the log holds to those who follow it, and answers their questions.
 
-At the other end of each link is a `BrokerBackend` (backends/broker.py).
+At the other end of each link is a `BrokerBackend` (backends/broker.py). A follower gets what is on the channels that it has asked
+about (followed.py), or everything if it wants that; all of them get every position, so that cursors move also where nothing comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sse_daemon import codec
 from sse_daemon.backend import Backend, Gap, Stored
 from sse_daemon.errors import BackendUnavailable, Refusal
-from sse_daemon.event import Logged, Record
+from sse_daemon.event import Event, Group, Logged, Record
 from sse_daemon.link import QUEUE_BYTES, Link, posted
 
 ROOM = QUEUE_BYTES // 4
@@ -23,6 +24,21 @@ PACE = 1024 * 1024
 """Bytes that a follower has not taken, above which appending waits for it: as it waits for the fan-out where all is one process."""
 PATIENCE = 0.5
 """Seconds without taking anything after which a follower is not waited for: it hangs, and must not hold up the others."""
+ADVANCE = 0.02
+"""Seconds until a follower is told of positions at which there was nothing for it."""
+
+
+class Follower:
+    """One process that follows. at: it has been told of everything up to here."""
+
+    def __init__(self, link: Link, at: int, everything: bool) -> None:
+        self.link = link
+        self.at = at
+        self.everything = everything
+        self.since: dict[str, int] = {}
+        self.items: list[codec.Plain] = []
+        """What a batch has for it, while that is put together."""
+        self.telling: asyncio.TimerHandle | None = None
 
 
 class Relay:
@@ -36,31 +52,34 @@ class Relay:
         self._backend = backend
         self._incarnation = incarnation
         self._topics = topics
-        self._links: dict[Link, None] = {}
+        self._loop = asyncio.get_running_loop()
+        self._followers: dict[Link, Follower] = {}
+        self._readers: dict[str, dict[Follower, None]] = {}
+        """Who follows a channel."""
+        self._everything: list[Follower] = []
 
     def attach(self, link: Link) -> None:
         """Answers what the process at the other end asks; it gets batches from when it opens the log on."""
-        follower = Follower(link, self._backend)
-        link.calls |= {
-            "append": follower.append,
-            "check": follower.check,
+        asked: dict[str, Callable[..., Awaitable[Any]]] = {
+            "append": self._append,
+            "check": self._check,
             "head": self._head,
-            "open": lambda: self._open(link),
-            "read": follower.read,
-            "retained": follower.retained,
+            "open": self._open,
+            "read": self._read,
+            "retained": self._retained,
         }
+        link.calls |= {name: _of(link, answer) for name, answer in asked.items()}
+        link.posts["forget"] = lambda names: self._forget(self._followers[link], names)
 
     def detach(self, link: Link) -> None:
         """Forgets it."""
-        self._links.pop(link, None)
-
-    def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
-        """Pushes a batch to all who follow, encoded once."""
-        self.head = last
-        if self._links:
-            frame = posted("batch", codec.plain_items(batch), after, last)
-            for link in tuple(self._links):
-                link.push(frame)
+        follower = self._followers.pop(link, None)
+        if follower is not None:
+            self._forget(follower, tuple(follower.since))
+            if follower.everything:
+                self._everything.remove(follower)
+            if follower.telling is not None:
+                follower.telling.cancel()
 
     async def append(self, records: Sequence[Record]) -> Sequence[Stored | Refusal]:
         """Appends to the backend once those who follow are not too far behind; a follower that hangs is not waited for."""
@@ -69,44 +88,134 @@ class Relay:
         return await self._backend.append(records)
 
     def _busy(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return any(link.unsent > PACE and now - link.moved < PATIENCE for link in self._links)
+        now = self._loop.time()
+        return any(link.unsent > PACE and now - link.moved < PATIENCE for link in self._followers)
 
-    async def _open(self, link: Link) -> tuple[str, int, list[str]]:
-        # No await from here to the answer's way out: no batch can come between the head and the first one that is pushed.
-        self._links[link] = None
+    # What the log delivers.
+
+    def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
+        """Sends everybody what is for them, encoded once for those who get the same."""
+        self.head = last
+        touched = dict.fromkeys(self._everything)
+        for item in batch:
+            self._sort(item, touched)
+        frames: dict[tuple[int, ...], bytes] = {}
+        for follower in touched:
+            items, follower.items = follower.items, []
+            key = (follower.at, *map(id, items))
+            if key not in frames:
+                frames[key] = posted("batch", items, follower.at, last)
+            follower.at = last
+            follower.link.push(frames[key])
+        for follower in self._followers.values():
+            if follower.at != last and follower.telling is None:
+                follower.telling = self._loop.call_later(ADVANCE, self._tell, follower)
+
+    def _sort(self, item: Logged, touched: dict[Follower, None]) -> None:
+        """Puts an item to those of each follower that is to get it."""
+        if not isinstance(item, Event):
+            # Groups have been resolved by whoever appended; only one who follows everything is told.
+            followers: Iterable[Follower] = self._everything if isinstance(item, Group) else self._followers.values()
+            (plain,) = codec.plain_items((item,))
+            _give(plain, followers, touched)
+        elif len(item.channels) == 1:
+            readers = self._readers.get(item.channels[0])
+            if readers or self._everything:
+                _give(tuple(item), (*(readers or ()), *self._everything), touched)
+        else:
+            self._sort_shared(item, touched)
+
+    def _sort_shared(self, event: Event, touched: dict[Follower, None]) -> None:
+        """Each gets the event with those of its channels that it follows: of the others it would not have everything."""
+        if self._everything:
+            _give(tuple(event), self._everything, touched)
+        names: dict[Follower, list[str]] = {}
+        for name in event.channels:
+            for follower in self._readers.get(name, ()):
+                names.setdefault(follower, []).append(name)
+        made: dict[tuple[str, ...], codec.Plain] = {}
+        for follower, its in names.items():
+            key = tuple(its)
+            if key not in made:
+                made[key] = (event.position, key, *event[2:])
+            _give(made[key], (follower,), touched)
+
+    def _tell(self, follower: Follower) -> None:
+        """Says how far the log is, where the last that was on it was for others."""
+        if follower.telling is not None:
+            follower.telling.cancel()
+            follower.telling = None
+        if follower.at != self.head:
+            follower.link.post("batch", [], follower.at, self.head)
+            follower.at = self.head
+
+    # What the followers ask.
+
+    async def _open(self, link: Link, everything: bool) -> tuple[str, int, list[str]]:
+        # No await from here to the answer's way out: no batch can come between the head and the first one that is sent.
+        follower = self._followers[link] = Follower(link, self.head, everything)
+        if everything:
+            self._everything.append(follower)
         return self._incarnation, self.head, list(self._topics())
 
-    async def _head(self) -> int:
-        return self.head
-
-
-class Follower:
-    """The questions of one process."""
-
-    def __init__(self, link: Link, backend: Backend) -> None:
-        self._link = link
-        self._backend = backend
-
-    async def append(self, plain: Iterable[Sequence[codec.Plain]]) -> list[codec.Plain]:
+    async def _append(self, link: Link, plain: Iterable[Sequence[codec.Plain]]) -> list[codec.Plain]:
         answers = await self._backend.append(codec.records(plain))
+        self._tell(self._followers[link])
         return [(True, *a) if isinstance(a, Stored) else (False, a.code, a.detail, a.index) for a in answers]
 
-    async def read(self, channels: Collection[str], after: int, limit: int) -> Any:
-        await self._room()
-        page = await self._backend.read(channels, after, limit)
-        return page.reason if isinstance(page, Gap) else (codec.plain_items(page.events), page.through)
-
-    async def retained(self, channels: Collection[str] | None) -> Any:
-        await self._room()
-        snapshots = await self._backend.retained(channels)
-        return codec.plain_items(snapshots.events), snapshots.at
-
-    async def check(self) -> None:
+    async def _check(self, link: Link) -> None:
         await self._backend.check()
 
-    async def _room(self) -> None:
-        while self._link.unsent > ROOM:
-            if self._link.over:
-                raise BackendUnavailable("the process that asked is gone")
-            await asyncio.sleep(LOOK_AGAIN)
+    async def _head(self, link: Link) -> int:
+        self._tell(self._followers[link])
+        return self.head
+
+    async def _read(self, link: Link, channels: Sequence[str], after: int, limit: int) -> Any:
+        await _room(link)
+        since = self._follow(self._followers[link], channels)
+        page = await self._backend.read(channels, after, limit)
+        # What it is told now stands in its log already.
+        self._tell(self._followers[link])
+        return since, page.reason if isinstance(page, Gap) else (codec.plain_items(page.events), page.through)
+
+    async def _retained(self, link: Link, channels: Sequence[str] | None) -> Any:
+        await _room(link)
+        since = self._follow(self._followers[link], channels or ())
+        snapshots = await self._backend.retained(channels)
+        self._tell(self._followers[link])
+        return since, codec.plain_items(snapshots.events), snapshots.at
+
+    def _follow(self, follower: Follower, channels: Iterable[str]) -> list[int]:
+        """From now on it gets what is on these channels; the positions after which that holds."""
+        if follower.everything:
+            return []
+        for name in channels:
+            if name not in follower.since:
+                follower.since[name] = self.head
+                self._readers.setdefault(name, {})[follower] = None
+        return [follower.since[name] for name in channels]
+
+    def _forget(self, follower: Follower, names: Collection[str]) -> None:
+        for name in names:
+            if follower.since.pop(name, None) is not None:
+                readers = self._readers[name]
+                del readers[follower]
+                if not readers:
+                    del self._readers[name]
+
+
+def _of(link: Link, answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    return lambda *asked: answer(link, *asked)
+
+
+def _give(plain: codec.Plain, followers: Iterable[Follower], touched: dict[Follower, None]) -> None:
+    for follower in followers:
+        follower.items.append(plain)
+        touched[follower] = None
+
+
+async def _room(link: Link) -> None:
+    while link.unsent > ROOM:
+        if link.over:
+            raise BackendUnavailable("the process that asked is gone")
+        await asyncio.sleep(LOOK_AGAIN)

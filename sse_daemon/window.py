@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -27,6 +27,10 @@ CHANNEL_BYTES = 420
 """What a channel costs: its name, its object, its list, its dictionary entry."""
 
 _position = itemgetter(0)
+
+
+UNKNOWN = 1 << 60
+"""Beyond every position: `evicted` of a channel that is not followed, of which nothing may be read here."""
 
 
 class Overtaken(Exception):
@@ -77,7 +81,8 @@ class Channel:
         """Forgets the oldest entry. Its slot is cleared at once; slots are given back when they are the larger half."""
         entry = self.entries[self.start]
         self.entries[self.start] = None
-        self.evicted = entry[0]
+        if entry[0] > self.evicted:  # or else it is UNKNOWN
+            self.evicted = entry[0]
         self.start += 1
         if self.start * 2 >= len(self.entries):
             del self.entries[: self.start]
@@ -102,11 +107,13 @@ class Window:
     """The tail of the log after `floor` through `head`.
 
     limit: bytes, at least 0; with 0 nothing is held longer than it takes to fan it out. It is kept by `evict`, not by `extend`:
-    a batch that has just arrived must stand until it has been read once.
+    a batch that has just arrived must stand until it has been read once. since: where only some channels are followed, the position
+    of each after which all of it comes.
     """
 
-    def __init__(self, limit: int, head: int = 0) -> None:
+    def __init__(self, limit: int, head: int = 0, since: Mapping[str, int] | None = None) -> None:
         self.limit = limit
+        self._since = since
         self.head = head
         self.floor = head
         self.bytes = 0
@@ -181,7 +188,8 @@ class Window:
 
     def _add_channel(self, name: str) -> Channel:
         # What this channel had before it was known is unknown, so everything up to the floor counts as evicted.
-        channel = self.channels[name] = Channel(name, self.floor)
+        evicted = self.floor if self._since is None else max(self.floor, self._since.get(name, UNKNOWN))
+        channel = self.channels[name] = Channel(name, evicted)
         self.bytes += CHANNEL_BYTES
         return channel
 

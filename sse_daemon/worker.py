@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,14 @@ from sse_daemon.directory import Directory
 from sse_daemon.errors import BackendError
 from sse_daemon.event import Logged, Topic
 from sse_daemon.floor import Floor
+from sse_daemon.followed import Followed
 from sse_daemon.link import Link
 from sse_daemon.timely import Timely
 
 TICK = 1.0
 """Seconds between two words to the owner."""
+FORGET = 10
+"""Words between two looks at which channels nobody needs: one is followed for 10 to 20 s longer, for clients that come back."""
 SILENCE = 5.0
 """Seconds without a word of the owner after which this is not ready any more."""
 GRACE = 2.0
@@ -40,14 +44,18 @@ class Follower(Backend, Protocol):
     async def reach(self) -> int:
         """The owner's head; when it returns, everything up to there has been delivered."""
 
+    def forget(self) -> None:
+        """To be called every few seconds: channels that nobody needs are not followed any more."""
+
 
 class Worker:
-    """One run of a worker. backend: follows the log at the other end of `link`, which is not started yet."""
+    """One run of a worker. backend: follows `followed` of the log at the other end of `link`, which is not started yet."""
 
-    def __init__(self, name: str, link: Link, backend: Follower, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, name: str, link: Link, backend: Follower, followed: Followed, sockets: Sequence[socket.socket]) -> None:
         self._name = name
         self._link = link
-        self._reach = backend.reach
+        self._follower = backend
+        self._followed = followed
         self._backend = Timely(backend)
         self._sockets = sockets
         self._loop = asyncio.get_running_loop()
@@ -84,7 +92,14 @@ class Worker:
         opened = await self._backend.open(self._deliver)
         self._directory = Directory({}, opened.topics, max_groups=0, max_topics=settings.ingest.max_topics)
         self._floor = Floor(
-            settings, self._backend, opened, self._directory, self._not_ready, name=f"{self._name}-", reach=self._reach
+            settings,
+            self._backend,
+            opened,
+            self._directory,
+            self._not_ready,
+            name=f"{self._name}-",
+            reach=self._follower.reach,
+            followed=self._followed,
         )
         self._exit.push_async_callback(self._floor.close)
         self._take_over(bars, drained)
@@ -123,8 +138,10 @@ class Worker:
         await self._floor.end(GRACE)
 
     async def _tick(self) -> None:
-        while True:
+        for number in itertools.count(1):
             self._link.post("tick", self._floor.desk.counted())
+            if number % FORGET == 0:
+                self._follower.forget()
             await asyncio.sleep(TICK)
 
     # What the owner says.

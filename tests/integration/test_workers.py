@@ -139,7 +139,8 @@ def test_whoever_waits_while_a_worker_is_replaced_is_not_refused(daemon: Running
         for _ in range(3):
             os.kill(workers(daemon)["w1"], signal.SIGKILL)
             clients = [stack.enter_context(Client(daemon.http_port, "a")) for _ in range(20)]
-            wait(lambda: all(c.parser.retry is not None or c.closed for c in clients), "everybody to be answered", clients)
+            for client in clients:
+                wait(lambda client=client: client.parser.retry is not None or client.closed, "everybody to be answered", clients)
             # Whom the dying one had accepted is cut; nobody was who waited in a queue.
             assert sum(client.reset or client.status != 200 for client in clients) <= 3
             wait(lambda: set(workers(daemon)) == {"w1", "w2"} and metrics(daemon)["workers"] == 2, "two workers")
@@ -169,7 +170,7 @@ def test_a_worker_that_hangs_holds_up_nobody_and_is_replaced(daemon: RunningDaem
         before = resident(daemon.pid)
         os.kill(pid, signal.SIGSTOP)
         try:
-            for number in range(100):
+            for _ in range(100):
                 acked.store(event(["a"], "x" * 900_000))
             assert len(stays.wait_events(101)) == 101
             # What waits for it has a bound, beyond which it is cut off; the rest is the log's own.
