@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from sse_daemon.bench import load as module
 from sse_daemon.bench.crowd import Crowd
 from sse_daemon.bench.errors import Broken
 from sse_daemon.bench.load import Aim, Load, Outcome, generator_faults
-from sse_daemon.bench.sender import connected
+from sse_daemon.bench.sender import Sender, connected
 from tests.unit.bench.fanout import OPENING, Deliver, FanOut, faithful
 
 N = 5
@@ -61,6 +63,37 @@ def test_an_open_loop_keeps_to_its_clock() -> None:
         assert outcome.received == 150
         assert outcome.seconds >= 0.28
         assert sound(outcome)
+
+
+class Hanging:
+    """A publisher that hangs once, after its third row of events, for a quarter of a second."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender, self._rows = sender, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sender, name)
+
+    def flush(self) -> None:
+        self._sender.flush()
+        self._rows += 1
+        if self._rows == 3:
+            time.sleep(0.25)
+
+
+def test_an_open_loop_counts_the_wait_of_what_could_not_be_sent_in_time() -> None:
+    with FanOut().running() as server, Crowd(server.target) as crowd:
+        crowd.open(["k"])
+        sender: Any = Hanging(connected(server.target.publish, 100))
+        load = Load(crowd, sender, Aim(keys=["k"], each=1, size=100))
+        outcome = load.open_loop(200, 0.4)
+        load.close()
+        assert outcome.received == 80
+        assert outcome.late >= 0.2
+        assert outcome.latency is not None
+        # Fifty events were due meanwhile; the first of them was late by all of it, the half of them by half of it.
+        assert outcome.latency.worst >= 200_000
+        assert sum(delay >= 100_000_000 for delay in crowd.delays) >= 25
 
 
 def test_one_at_a_time_waits_between_events() -> None:
