@@ -7,7 +7,7 @@ import asyncio
 from sse_daemon.backend import Limits, Stored
 from sse_daemon.backends.conformance_harness import Harness, check, draft, expect, numbered
 from sse_daemon.errors import Refusal
-from sse_daemon.event import Draft, Event, Group, Repeat, Topic
+from sse_daemon.event import Draft, Group, Repeat, Topic, placed
 
 ALL_BYTES = bytes(range(256))
 
@@ -28,7 +28,7 @@ async def delivers_each_item_once_before_append_returns(harness: Harness) -> Non
     full = Draft(("a", "b"), "typ\u00e9", "t/\u2028", (("k", "v"), ("l", ("v", "w"))), ALL_BYTES, 2e9 + 0.1, False, "s", 7)
     items = (full, Group("g", ("p", "q")), Topic("t", False))
     await log.store(items)
-    expect(log.items == {1: Event.of(1, full), 2: items[1], 3: items[2]}, "what is delivered is what was appended")
+    expect(log.items == {1: placed(full, 1), 2: items[1], 3: items[2]}, "what is delivered is what was appended")
     await log.store(items[:1])
     expect(len(log.items) == 3, "a repeat is not delivered")
 

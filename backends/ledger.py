@@ -7,7 +7,7 @@ decide from is bounded by `Limits`: the senders' numbers (producers.py) and how 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from sse_daemon.backend import Limits, Stored
 from sse_daemon.backends.producers import Producers, Run
@@ -34,12 +34,17 @@ def slot_cost(slot: Slot, draft: Draft) -> int:
     return SLOT_BYTES + len(draft.data) + texts + sum(len(part or "") for part in slot)
 
 
-class Plan(NamedTuple):
+class Plan:
     """What a record becomes: the answer, its new items in order with their positions, and what its slots will cost."""
 
-    answer: Stored
-    fresh: tuple[tuple[int, Storable], ...]
-    slots: dict[Slot, tuple[int, float | None]]
+    __slots__ = ("answer", "fresh", "slots")
+
+    def __init__(
+        self, answer: Stored, fresh: tuple[tuple[int, Storable], ...], slots: dict[Slot, tuple[int, float | None]]
+    ) -> None:
+        self.answer = answer
+        self.fresh = fresh
+        self.slots = slots
 
 
 class Slots:
@@ -105,11 +110,10 @@ class Ledger:
 
     def apply(self, plan: Plan, now: float) -> list[str]:
         """The record of `plan` is stored. Returns the senders that had to be forgotten for its own."""
-        _, fresh, slots = plan
-        self.head += len(fresh)
-        for slot, (cost, expires) in slots.items():
+        self.head += len(plan.fresh)
+        for slot, (cost, expires) in plan.slots.items():
             self.slots.set(slot, cost, expires)
-        forgotten = [self.producers.add(sender, run, now) for sender, run in runs_of(fresh)]
+        forgotten = [self.producers.add(sender, run, now) for sender, run in runs_of(plan.fresh)]
         return [sender for sender in forgotten if sender is not None]
 
     def _plan_one(self, item: Item) -> Plan | None:

@@ -19,7 +19,7 @@ from sse_daemon.backend import Deliver, Gap, Limits, Opened, Page, Snapshots, St
 from sse_daemon.backends.ledger import Ledger
 from sse_daemon.backends.pages import page_of
 from sse_daemon.errors import BackendUnavailable, ConfigError, Refusal
-from sse_daemon.event import Draft, Event, Logged, Record, Storable, attrs_bytes
+from sse_daemon.event import Draft, Event, Logged, Record, Storable, attrs_bytes, placed
 
 Kept: TypeAlias = "tuple[Any, ...]"
 """An Event as an exact tuple: the garbage collector drops those from its lists, and would visit instances of a class for ever."""
@@ -125,7 +125,7 @@ class MemoryBackend:
         if not isinstance(item, Draft):
             # What groups and topics come to is the daemon's to know: it has seen every item since this log began.
             return item
-        event = Event.of(position, item)
+        event = placed(item, position)
         kept = self._tail.add(event)
         if item.retain:
             self._retain(kept, event)

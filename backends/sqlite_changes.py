@@ -12,7 +12,7 @@ import ujson
 
 from sse_daemon.backends.ledger import Plan, Slot, runs_of, slot_cost, slots_of
 from sse_daemon.backends.sqlite_rows import body_of, channel_key, cost_of
-from sse_daemon.event import Draft, Event, Group, Logged, Storable, Topic
+from sse_daemon.event import Draft, Group, Logged, Storable, Topic, placed
 
 
 class Changes:
@@ -34,7 +34,7 @@ class Changes:
         self.fresh += plan.fresh
         for position, item in plan.fresh:
             if isinstance(item, Draft):
-                self.batch.append(Event.of(position, item))
+                self.batch.append(placed(item, position))
                 self._take_draft(position, item)
                 continue
             self.batch.append(item)

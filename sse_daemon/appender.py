@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from sse_daemon.backend import Stored
 from sse_daemon.directory import Directory
@@ -27,15 +27,18 @@ ITEM_BYTES = 700
 """What an item that waits costs beside the bytes of its frame: tuples, strings, who is to be answered (tracemalloc)."""
 
 
-class Job(NamedTuple):
+class Job:
     """One message on its way into the log.
 
     size: the bytes of its frames. answer: called once with what became of it; None where nobody waits for that.
     """
 
-    parsed: tuple[Parsed, ...]
-    size: int
-    answer: Callable[[Outcome], None] | None
+    __slots__ = ("answer", "parsed", "size")
+
+    def __init__(self, parsed: tuple[Parsed, ...], size: int, answer: Callable[[Outcome], None] | None) -> None:
+        self.parsed = parsed
+        self.size = size
+        self.answer = answer
 
 
 class Log(Protocol):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sse_daemon.errors import InvalidCursor
-from sse_daemon.event import PUBLIC, Cursor, Draft, Event, participant_channel, topic_channel
+from sse_daemon.event import PUBLIC, Cursor, Draft, Event, participant_channel, placed, topic_channel
 
 incarnations = st.text("0123456789abcdef", min_size=12, max_size=12)
 
@@ -77,13 +77,13 @@ def test_channels_of_different_names_never_meet(one: str, other: str) -> None:
 
 def test_an_event_is_its_draft_with_a_place() -> None:
     draft = Draft(("participant/a", "public"), "t", "chat.1", (("k", ("v", "w")),), b"x", 5.0, True, "run", 7)
-    event = Event.of(9, draft)
+    event = placed(draft, 9)
     assert event == Event(9, draft.channels, draft.type, draft.topic, draft.attrs, draft.data, draft.expires)
     with pytest.raises(AttributeError):
         event.data = b"y"  # type: ignore[misc]
 
 
 def test_as_plain_tuples_events_are_no_work_for_the_collector() -> None:
-    plain = tuple(Event.of(9, Draft(("public",), "t", None, (("k", "v"),), b"x")))
+    plain = tuple(placed(Draft(("public",), "t", None, (("k", "v"),), b"x"), 9))
     gc.collect()
     assert not gc.is_tracked(plain)
