@@ -417,7 +417,7 @@ def check_event(draft: Draft) -> None:
     assert b"\r" not in draft.data
     draft.data.decode()
     json.dumps(draft.attrs, ensure_ascii=False).encode()
-    assert draft.expires is None or NOW < draft.expires <= NOW + MAX_TTL
+    assert draft.expires is None or NOW <= draft.expires <= NOW + MAX_TTL
 
 
 def check_name(name: str) -> None:
