@@ -12,6 +12,7 @@ from sse_daemon.backend import Backend, Limits
 from sse_daemon.backends import create
 from sse_daemon.config import Config
 from sse_daemon.errors import ConfigError
+from sse_daemon.keys import reader
 
 NO_MODE = (
     "[auth] mode: is not set, so nothing says how a client shows who it is; "
@@ -32,6 +33,7 @@ class Sources(NamedTuple):
         loaded = config.load(self.path, os.environ, self.options, dev=self.dev)
         if loaded.auth.mode is None:
             raise ConfigError([NO_MODE])
+        reader(loaded)  # raises for a resolver of keys that is not there; the daemon's processes make their own
         return loaded
 
 

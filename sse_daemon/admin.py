@@ -20,11 +20,11 @@ from sse_daemon.backend import Backend, Stored
 from sse_daemon.census import Census
 from sse_daemon.desk import Streams
 from sse_daemon.directory import Directory
-from sse_daemon.errors import BackendError
-from sse_daemon.event import PUBLIC, Cursor, Event
+from sse_daemon.errors import BackendError, InvalidParticipant
+from sse_daemon.event import PUBLIC, Cursor, Event, participant_channel
 from sse_daemon.ingest import Ingest
 from sse_daemon.log import logger
-from sse_daemon.participant import short
+from sse_daemon.participant import Canonical, short
 
 TAIL_QUEUE = 10_000
 """Events that wait for a slow `tail`; beyond that the oldest are dropped, and their number told."""
@@ -34,7 +34,10 @@ _log = logger("admin")
 
 
 class Office(NamedTuple):
-    """What the operators' handlers work with. values: the metrics; ready: why not, or None; wall: Unix time."""
+    """What the operators' handlers work with. values: the metrics; ready: why not, or None; wall: Unix time.
+
+    read_key: gives the canonical form of a participant's key.
+    """
 
     streams: Streams
     incarnation: str
@@ -46,6 +49,7 @@ class Office(NamedTuple):
     ready: Callable[[], str | None]
     about: Mapping[str, str]
     wall: Callable[[], float]
+    read_key: Canonical
 
 
 def server(office: Office) -> HTTPServer:
@@ -96,12 +100,20 @@ class Base(RequestHandler):
             raise HTTPError(400, "the body is a JSON object")
         return body
 
+    def key(self, text: str) -> str:
+        """The canonical form of a participant's key, however the operator spells it."""
+        try:
+            return self.office.read_key(text)
+        except InvalidParticipant as error:
+            raise HTTPError(400, str(error)) from None
+
 
 class Clients(Base):
     """GET /clients?participant=KEY: open streams; with closed=1 the recently closed ones."""
 
     async def get(self) -> None:
         only, closed = self.get_query_argument("participant", None), self.get_query_argument("closed", None)
+        only = None if only is None else self.key(only)
         self.finish({"clients": await self.office.streams.clients(only, bool(closed))})
 
 
@@ -222,7 +234,7 @@ class Tail(Base):
 
     async def get(self) -> None:
         to, topic = self.get_query_argument("to", None), self.get_query_argument("topic", None)
-        channel = None if to is None else PUBLIC if to == "*" else f"participant/{to}"
+        channel = None if to is None else PUBLIC if to == "*" else participant_channel(self.key(to))
         queue = Queue(TAIL_QUEUE)
 
         def take(events: Sequence[Event]) -> None:
@@ -292,9 +304,11 @@ class Kick(Base):
         client, participant, seconds = body.get("client"), body.get("participant"), body.get("for")
         if isinstance(client, str) == isinstance(participant, str):
             raise HTTPError(400, "the body names a client or a participant")
-        if seconds is not None:
-            if not isinstance(participant, str) or not isinstance(seconds, int | float) or not 0 < seconds < 10**9:
-                raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
+        timed = isinstance(participant, str) and isinstance(seconds, int | float) and 0 < seconds < 10**9
+        if seconds is not None and not timed:
+            raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
+        if isinstance(participant, str):
+            participant = self.key(participant)
         closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
         _log.info("kicked", extra={"client": client, "participant": short(participant or ""), "streams": len(closed)})
         self.finish({"closed": closed})

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from sse_daemon.errors import InvalidParticipant, RequestRefused
 from sse_daemon.event import PUBLIC, participant_channel, topic_channel
-from sse_daemon.participant import canonical
+from sse_daemon.participant import Canonical
 
 
 class Asking(NamedTuple):
@@ -47,16 +47,22 @@ class Authenticator(Protocol):
 class Claim:
     """Mode "claim": a participant is whoever says so. For development, and behind something that checks."""
 
+    def __init__(self, canonical: Canonical) -> None:
+        self._canonical = canonical
+
     async def admit(self, asking: Asking) -> Grant:
         """Takes the claimed key at its word."""
-        key = None if asking.participant == "none" else claimed_key(asking)
+        key = None if asking.participant == "none" else claimed_key(asking, self._canonical)
         if key is None and asking.participant == "required" and asking.anonymous == "refuse":
             raise RequestRefused(401, "participant_required", "name your key in the header or the query string")
         return Grant(key, channels(key, asking.topic))
 
 
-def claimed_key(asking: Asking) -> str | None:
-    """The key that the request claims; the header wins over the query. Raises RequestRefused where it cannot be one key."""
+def claimed_key(asking: Asking, canonical: Canonical) -> str | None:
+    """The canonical form of the key that the request claims; the header wins over the query.
+
+    Raises RequestRefused where it cannot be one key.
+    """
     for values in (asking.header_keys, asking.query_keys):
         if len(values) > 1:
             raise RequestRefused(400, "ambiguous_participant", "a request names one key, once")
@@ -66,7 +72,7 @@ def claimed_key(asking: Asking) -> str | None:
     try:
         return canonical(values[0])
     except InvalidParticipant as error:
-        raise RequestRefused(400, "bad_participant", str(error)) from None
+        raise RequestRefused(400, error.code, str(error)) from None
 
 
 def channels(key: str | None, topic: str | None) -> tuple[str, ...]:
@@ -75,8 +81,8 @@ def channels(key: str | None, topic: str | None) -> tuple[str, ...]:
     return (public,) if key is None else (participant_channel(key), public)
 
 
-def authenticator(mode: str) -> Authenticator:
-    """The authenticator of this `[auth] mode`. Raises ValueError for an unknown one."""
+def authenticator(mode: str, canonical: Canonical) -> Authenticator:
+    """The authenticator of this `[auth] mode`, which reads keys with `canonical`. Raises ValueError for an unknown one."""
     if mode == "claim":
-        return Claim()
+        return Claim(canonical)
     raise ValueError('the only [auth] mode is "claim"')

@@ -322,6 +322,14 @@ def origin_complaint(text: str) -> str | None:
 ORIGINS = Texts(Text('"scheme://host" or "scheme://host:port", in lower case, without path', origin_complaint))
 
 
+def entry_point_complaint(text: str) -> str | None:
+    """What makes `text` no name that an installed package gives to something of its own."""
+    return None if re.fullmatch(r"\w[\w.-]*", text, re.ASCII) else f"{shown(text)} is no such name"
+
+
+ENTRY_POINT = Text("a name of letters, digits, dots and dashes", entry_point_complaint)
+
+
 def url_complaint(text: str) -> str | None:
     """What makes `text` no backend's URL. It is not repeated: it may hold a password."""
     return None if re.match(r"[a-z][a-z0-9+.-]*://", text) else "it has no scheme"

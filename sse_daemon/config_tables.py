@@ -15,6 +15,7 @@ from attrs import AttrsInstance, Factory, field, frozen
 
 from sse_daemon.address import Tcp, Unix, listen_address, zmq_address
 from sse_daemon.config_kinds import (
+    ENTRY_POINT,
     LISTEN,
     ORIGINS,
     SOCKET,
@@ -108,6 +109,14 @@ class AuthConfig:
     """`[auth]`: how a client shows who it is. Without a mode the daemon does not serve."""
 
     mode: Literal["claim"] | None = setting(Maybe(Word(("claim",))), None)
+    key_resolver: str | None = setting(Maybe(ENTRY_POINT), None)
+
+
+@frozen(kw_only=True)
+class ParticipantsConfig:
+    """`[participants]`: what a participant's key is."""
+
+    keys: Literal["opaque", "ed25519"] = setting(Word(("opaque", "ed25519")), "opaque")
 
 
 @frozen(kw_only=True)
@@ -172,6 +181,7 @@ class Config:
     admin: AdminConfig = field(factory=AdminConfig)
     backend: BackendConfig = field(factory=BackendConfig)
     auth: AuthConfig = field(factory=AuthConfig)
+    participants: ParticipantsConfig = field(factory=ParticipantsConfig)
     streams: StreamsConfig = field(factory=StreamsConfig)
     daemon: DaemonConfig = field(factory=DaemonConfig)
     log: LogConfig = field(factory=LogConfig)
@@ -213,6 +223,7 @@ TABLES: Mapping[str, type[AttrsInstance]] = {
     "admin": AdminConfig,
     "backend": BackendConfig,
     "auth": AuthConfig,
+    "participants": ParticipantsConfig,
     "streams": StreamsConfig,
     "daemon": DaemonConfig,
     "log": LogConfig,

@@ -34,6 +34,7 @@ from sse_daemon.errors import AddressError, BackendError, ConfigError, WorkerFai
 from sse_daemon.event import Event, Logged
 from sse_daemon.floor import Floor
 from sse_daemon.ingest import Ingest
+from sse_daemon.keys import reader
 from sse_daemon.listener import Listener, listen_unix
 from sse_daemon.listening import Listening
 from sse_daemon.metrics import Values
@@ -63,6 +64,7 @@ class Daemon:
         self._backend = Timely(backend)
         self._reload_config = reload
         self._inherited = inherited
+        self._read_key = reader(config)
         self._loop = asyncio.get_running_loop()
         self._why_not: str | None = "starting"
         self._head = 0
@@ -127,7 +129,7 @@ class Daemon:
         self._appender = Appender(
             self._log,
             self._directory,
-            _bounds(self.config),
+            self._bounds(),
             self.config.ingest.queue_bytes,
             time.time,
             lambda: self._ingest.room(),
@@ -136,6 +138,10 @@ class Daemon:
         self._ingest = Ingest(self._appender, self._census, self._incarnation, self._head, self._loop, time.time)
         self._exit.callback(self._ingest.close)
         self._ingest.bind(self.config.ingest.pubsub, self.config.ingest.acked)
+
+    def _bounds(self) -> Bounds:
+        ingest = self.config.ingest
+        return Bounds(ingest.max_frame, ingest.max_frames, ingest.max_recipients, ingest.max_members, self._read_key)
 
     def _listen_http(self) -> None:
         if self._inherited:
@@ -155,6 +161,7 @@ class Daemon:
             ready=lambda: self.why_not_ready,
             about=self._about(),
             wall=time.time,
+            read_key=self._read_key,
         )
         path = Path(self.config.admin.socket)
         try:
@@ -286,7 +293,7 @@ class Daemon:
     def _apply(self) -> None:
         """Puts what can change while it runs in force."""
         log.setup(self.config.log.format, self.config.log.level)
-        self._appender.bounds = _bounds(self.config)
+        self._appender.bounds = self._bounds()
         self._listening.tune(self.config.streams)
         self._front.apply(self.config)
 
@@ -329,11 +336,6 @@ class Daemon:
         await server.close_all_connections()
         path.unlink(missing_ok=True)
         lock.close()
-
-
-def _bounds(config: Config) -> Bounds:
-    ingest = config.ingest
-    return Bounds(ingest.max_frame, ingest.max_frames, ingest.max_recipients, ingest.max_members)
 
 
 async def serve(config: Config, backend: Backend, reload: Callable[[], Config]) -> int:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import ujson
 
-from sse_daemon.errors import InvalidParticipant, Refusal
+from sse_daemon.errors import DigestKey, InvalidParticipant, Refusal
 from sse_daemon.event import (
     PUBLIC,
     Attrs,
@@ -27,7 +27,7 @@ from sse_daemon.event import (
     participant_channel,
     topic_channel,
 )
-from sse_daemon.participant import canonical
+from sse_daemon.participant import Canonical, canonical
 
 RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
 """The event names that only the daemon itself writes."""
@@ -43,12 +43,16 @@ MAX_N = 2**53 - 1
 
 
 class Bounds(NamedTuple):
-    """What one message may be. max_frame: bytes; max_frames: events; max_recipients, max_members: participants."""
+    """What one message may be. max_frame: bytes; max_frames: events; max_recipients, max_members: participants.
+
+    read_key: gives the canonical form of a participant's key, or says why it is none.
+    """
 
     max_frame: int = 1024 * 1024
     max_frames: int = 1000
     max_recipients: int = 1000
     max_members: int = 1000
+    read_key: Canonical = canonical
 
 
 class Unresolved(NamedTuple):
@@ -239,12 +243,14 @@ def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[str, ...]:
         raise Refusal("no_recipient", 'an event for nobody is refused; "*" means everybody')
     if len(to) > bounds.max_recipients:
         raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients")
-    return tuple(map(participant_channel, _keys(to)))
+    return tuple(map(participant_channel, _keys(to, bounds.read_key)))
 
 
-def _keys(values: Sequence[Any]) -> tuple[str, ...]:
+def _keys(values: Sequence[Any], read: Canonical) -> tuple[str, ...]:
     try:
-        return tuple(dict.fromkeys(map(canonical, values)))
+        return tuple(dict.fromkeys(map(read, values)))
+    except DigestKey as error:
+        raise Refusal("digest_key", str(error)) from None
     except InvalidParticipant as error:
         raise Refusal("bad_participant", str(error)) from None
     except TypeError:
@@ -270,7 +276,7 @@ def _group(header: Mapping[str, Any], rest: bytes, bounds: Bounds) -> Group:
         raise Refusal("bad_group", "'members' is a list of participants; an empty one removes the group")
     if len(members) > bounds.max_members:
         raise Refusal("bad_group", f"a group has at most {bounds.max_members} members")
-    return Group(_check_name(header["group"], "bad_group", "group"), _keys(members), *_origin(header))
+    return Group(_check_name(header["group"], "bad_group", "group"), _keys(members, bounds.read_key), *_origin(header))
 
 
 def _known(header: Mapping[str, Any], rest: bytes) -> Topic:

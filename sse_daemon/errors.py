@@ -5,6 +5,7 @@
     ├── AddressError            an address, port or path cannot be listened on
     ├── WorkerFailed            a process that is to hold streams could not be started
     ├── InvalidParticipant      a text is no participant's key
+    │   └── DigestKey           it names its key by a digest, and nobody here can look that up
     ├── InvalidCursor           a text is no cursor
     ├── Refusal                 a producer's message was refused; carries code, detail, index
     ├── RequestRefused          a client's request was refused; carries status, code, detail
@@ -54,7 +55,15 @@ class WorkerFailed(SseDaemonError):
 
 
 class InvalidParticipant(SseDaemonError):
-    """A text is not the key of a participant; the message says why and does not repeat the text."""
+    """A text is not the key of a participant; the message says why and does not repeat the text. `code` is what is answered."""
+
+    code = "bad_participant"
+
+
+class DigestKey(InvalidParticipant):
+    """A text is an identifier made by digesting something: whose key that is cannot be seen from it."""
+
+    code = "digest_key"
 
 
 class InvalidCursor(SseDaemonError):

@@ -29,6 +29,8 @@ from sse_daemon.log import Sometimes
 
 MESSAGES_A_TURN = 256
 """Messages read from one socket before the loop gets a turn: about 4 ms of parsing."""
+TURN = 0.008
+"""Seconds after which it gets one in any case: a message full of keys that were never seen takes far longer than others."""
 RECEIVE_HWM = 10_000
 """Messages that libzmq holds for us a peer; beyond that PUB drops and DEALER waits."""
 MAX_REQUEST_ID = 64
@@ -301,9 +303,12 @@ class Reader:
 
     def _drain(self) -> None:
         self._handle = None
+        until = self._loop.time() + TURN
         for _ in range(MESSAGES_A_TURN):
             if not self._take_one():
                 return
+            if self._loop.time() > until:
+                break
         self.resume()
 
     def _take_one(self) -> bool:

@@ -181,8 +181,8 @@ def test_every_key_has_a_variable() -> None:
         for attribute in fields(cls):
             default = getattr(getattr(Config(), table), attribute.name)
             texts[variable(table, attribute.name)] = ",".join(default) if isinstance(default, tuple) else str(default or 0)
-    texts |= {"SSE_DAEMON_AUTH_MODE": "claim"}
-    assert load(None, texts, {}) == Config(auth=AuthConfig(mode="claim"))
+    texts |= {"SSE_DAEMON_AUTH_MODE": "claim", "SSE_DAEMON_AUTH_KEY_RESOLVER": "keri"}
+    assert load(None, texts, {}) == Config(auth=AuthConfig(mode="claim", key_resolver="keri"))
 
 
 def test_options_win_over_the_environment_and_that_over_the_file(file: Path) -> None:

@@ -20,6 +20,7 @@ from sse_daemon.door import Door
 from sse_daemon.hub import Hub
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
+from sse_daemon.participant import canonical
 from sse_daemon.web_site import Site
 from sse_daemon.window import Window
 
@@ -62,7 +63,7 @@ class House:
             liveness=self.liveness,
             backend=self.backend,
             directory=Directory({}, (), max_groups=1, max_topics=1),
-            authenticator=authenticator("claim"),
+            authenticator=authenticator("claim", canonical),
             door=self.door,
             ready=lambda: None,
             wall=time.time,
