@@ -62,8 +62,12 @@ class Worker:
             command = [*COMMAND, name, *map(str, kept)]
             # The same modules as ours, wherever they come from: -P alone would lose the folder that this process was started in.
             environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            # A group of its own: what Ctrl-C does to all of them is for the owner to say.
-            self.process = subprocess.Popen(command, pass_fds=kept, env=environ, stdin=subprocess.DEVNULL, process_group=0)
+            try:
+                # A group of its own: what Ctrl-C does to all of them is for the owner to say.
+                self.process = subprocess.Popen(command, pass_fds=kept, env=environ, stdin=subprocess.DEVNULL, process_group=0)
+            except OSError:
+                self.link.close()
+                raise
 
     @property
     def is_ready(self) -> bool:
@@ -139,15 +143,19 @@ class Crew:
 
     async def _hello(self) -> tuple[Any, ...]:
         """What a worker needs to know before anything else."""
+        return plain(share(self.config, len(self._sets))), *self._standing(), self._ready() or ""
+
+    def _standing(self) -> tuple[dict[str, float], bool]:
+        """What operators did that holds for workers to come: who is shut out for how long, and whether all are sent away."""
         now = self._loop.time()
-        bars = {participant: until - now for participant, until in self._bars.items() if until > now}
-        return plain(share(self.config, len(self._sets))), bars, self._drained, self._ready() or ""
+        return {participant: until - now for participant, until in self._bars.items() if until > now}, self._drained
 
     def _heard(self, worker: Worker, values: dict[str, Any]) -> None:
         worker.heard, worker.values = self._loop.time(), values
 
     def _greeted(self, worker: Worker) -> None:
         worker.heard = self._loop.time()
+        worker.link.post("standing", *self._standing())  # again: it was not asked while it started
         if not worker.ready.done():
             worker.ready.set_result(None)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from sse_daemon import log
 from sse_daemon.backend import Backend
+from sse_daemon.config import Config
 from sse_daemon.config_plain import unplain
 from sse_daemon.directory import Directory
 from sse_daemon.errors import BackendError
@@ -61,6 +62,10 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._why_not = "starting"
+        self._newest: Config | None = None
+        self._floor: Floor
+        self._standing = False
+        """The floor is there, and what the owner says goes to it at once."""
         self._leaving = False
         self._gone = asyncio.Event()
         self._stop = asyncio.Event()
@@ -73,7 +78,12 @@ class Worker:
             signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         self._link.closed = self._gone.set
-        self._link.posts |= {"owner": self._owner_says, "leave": self._leave}
+        self._link.posts |= {
+            "config": self._configure,
+            "leave": self._leave,
+            "owner": self._owner_says,
+            "stop_listening": self._stop_listening,
+        }
         self._link.start()
         async with self._exit:
             try:
@@ -87,6 +97,7 @@ class Worker:
     async def _start(self) -> None:
         config, bars, drained, self._why_not = await self._link.call("hello")
         settings = unplain(config)
+        self._newest = self._newest or settings
         log.setup(settings.log.format, settings.log.level, worker=self._name)
         # From here to the floor there is no await: nothing is delivered before there is somebody to take it.
         opened = await self._backend.open(self._deliver)
@@ -104,7 +115,9 @@ class Worker:
         self._exit.push_async_callback(self._floor.close)
         self._take_over(bars, drained)
         self._link.calls |= self._floor.desk.answers()
-        self._link.posts |= {"config": self._apply, "stop_listening": self._stop_listening}
+        self._link.posts["standing"] = self._take_over
+        self._floor.apply(self._newest)  # it may have changed meanwhile
+        self._standing = True
         await self._floor.start([self._sockets])
         gc.collect()
         gc.freeze()
@@ -162,15 +175,19 @@ class Worker:
                 self._directory.apply(item)
         self._floor.deliver(batch, after, last)
 
-    def _apply(self, config: Mapping[str, Any]) -> None:
-        settings = unplain(config)
-        log.setup(settings.log.format, settings.log.level, worker=self._name)
-        self._floor.apply(settings)
+    def _configure(self, config: Mapping[str, Any]) -> None:
+        """The configuration has changed; it may be that this has not started yet."""
+        self._newest = unplain(config)
+        log.setup(self._newest.log.format, self._newest.log.level, worker=self._name)
+        if self._standing:
+            self._floor.apply(self._newest)
 
     def _stop_listening(self) -> None:
-        self._floor.stop_listening()
+        if self._standing:
+            self._floor.stop_listening()
         for listening in self._sockets:
             listening.close()
+        self._sockets = ()
 
     def _leave(self) -> None:
         self._leaving = True
