@@ -122,8 +122,11 @@ class Crew:
     async def start(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
         """Starts a worker for each set of sockets; returns when all of them accept. Raises WorkerFailed if one ends instead."""
         self._sets = sockets
-        for number in range(len(sockets)):
-            self._spawn(number)
+        try:
+            for number in range(len(sockets)):
+                self._spawn(number)
+        except OSError as error:
+            raise WorkerFailed(f"a worker cannot be started: {error.strerror}") from None
         await asyncio.gather(*(worker.ready for worker in self._workers.values()))
         for number in range(len(sockets)):
             self._keep(self._watch(number))

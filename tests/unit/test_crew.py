@@ -55,6 +55,13 @@ async def test_a_worker_that_cannot_start_ends_the_start(staff: tuple[Crew, List
     assert workers.why_not_ready is not None
 
 
+async def test_a_program_that_is_not_there_ends_the_start(staff: tuple[Crew, Listening], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "COMMAND", ("/nowhere/python",))
+    workers, listening = staff
+    with pytest.raises(WorkerFailed, match="No such file"):
+        await workers.start(listening.sets)
+
+
 async def test_one_that_dies_at_once_is_replaced_more_and_more_slowly(
     staff: tuple[Crew, Listening], monkeypatch: pytest.MonkeyPatch, expect_log: LogWatch, until: Until
 ) -> None:
