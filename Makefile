@@ -2,7 +2,7 @@
 # make test [ARGS=...]     every test; ARGS goes to pytest
 # make lint                ruff and mypy
 # make bench [CASES='to-all idle'] [OUT=bench/out] [FULL=1] [JSON=1]
-#                          the daemon beside nchan and a floor in C, where they are; FULL takes 20 minutes instead of 4
+#                          the daemon beside nchan and a floor in C, where they are; FULL takes 22 minutes instead of 6
 # make bench-peers         one load on nchan, Pushpin, sse-starlette and better-sse, where they are; it says how to install the others
 #
 # Each works as the first command in a fresh clone: .venv is made on demand, and made anew from setup.cfg when that changes.

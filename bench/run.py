@@ -31,7 +31,7 @@ Tell = Callable[[str, float], object]
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 1 if the daemon itself could not be measured."""
     given = _arguments(argv)
-    own = {peer.name: peer for peer in (Daemon(), Daemon(backend="sqlite", name=plan.SQLITE))}
+    own = {peer.name: peer for peer in _own()}
     compared = PEERS if given.peers else [peer for peer in (*PEERS, FLOOR) if peer.name in plan.ALL]
     usable, missing = _usable([CompiledDaemon(), *compared])
     chosen = _plan(given, list(usable))
@@ -46,9 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if any(each["target"].startswith(plan.OWN) for each in record.document["skipped"]) else 0
 
 
+def _own() -> tuple[Daemon, ...]:
+    """This daemon as it is measured: with a log in memory or in a file, with one process that holds streams or with two."""
+    return Daemon(), Daemon(backend="sqlite", name=plan.SQLITE), Daemon(options=("--workers", "2"), name=plan.WORKERS)
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measures the daemon beside its peers.")
-    parser.add_argument("--full", action="store_true", help="every size, five rounds (about 20 minutes)")
+    parser.add_argument("--full", action="store_true", help="every size, five rounds (about 22 minutes)")
     parser.add_argument("--peers", action="store_true", help="one load on every peer instead")
     parser.add_argument("--out", type=Path, default=Path("bench/out"), help="the folder for results.json and the curves")
     parser.add_argument("--json", action="store_true", help="print the record instead of tables")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from bench.plan import COMPILED, FLOOR, NCHAN, OWN, SQLITE
+from bench.plan import COMPILED, FLOOR, NCHAN, OWN, SQLITE, WORKERS
 from bench.record import Medians
 
 
@@ -49,6 +49,10 @@ def _delivery(n: int, w: int, peer: str, limit: float) -> Goal:
         limit=limit,
         peer=peer,
     )
+
+
+def _workers(what: str, name: str, figure: str) -> Goal:
+    return Goal(what=f"two workers, {what}", name=name, figure=figure, unit="us", limit=1.15, server=WORKERS, peer=OWN)
 
 
 def _many(n: int) -> Goal:
@@ -106,6 +110,8 @@ _PLAIN = (
         unit="",
         limit=1.2,
     ),
+    *(_workers(f"to all, N=1,000, W={w}: CPU a delivery", f"to-all n=1000 w={w}", "cpu_us_per_delivery") for w in (1, 16)),
+    _workers("to one, N=10,000, W=64: CPU an event", "to-one n=10000 w=64", "cpu_us_per_event"),
 )
 
 GOALS = tuple(
