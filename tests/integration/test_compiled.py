@@ -19,8 +19,8 @@ import pytest
 from tests.architecture.source import repository
 from tests.integration.daemon import ROOT, UNDER_TEST
 
-AGAIN = ("test_ingest.py", "test_isolation.py", "test_reconnect.py", "test_slow.py", "test_longpoll.py")
-"""What is run on it: events of every form, who gets them, resuming, full sockets, long-polls."""
+AGAIN = ("test_ingest.py", "test_isolation.py", "test_reconnect.py", "test_slow.py", "test_longpoll.py", "test_workers.py")
+"""What is run on it: events of every form, who gets them, resuming, full sockets, long-polls, workers."""
 
 
 def to_be_compiled() -> tuple[str, ...]:
