@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def machine() -> dict[str, str]:
         "processor": model[1] if model else platform.machine(),
         "cores": str(os.cpu_count()),
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": " ".join(sys.version.split()),
         "tornado": tornado.version,
         "libzmq": zmq.zmq_version(),
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
