@@ -10,6 +10,7 @@ from sse_daemon.config_tables import TABLES, Config
 
 RELOADABLE = frozenset(
     {
+        "http.hosts",
         "http.cors_origins",
         "ingest.max_recipients",
         "streams.heartbeat",

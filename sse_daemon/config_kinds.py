@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from attrs import field, frozen
 
 from sse_daemon.address import listen_address, path_complaint, zmq_address
+from sse_daemon.gate import host_complaint
 
 Complaint: TypeAlias = Callable[[str], "str | None"]
 """What is wrong with a text, or None."""
@@ -319,6 +320,7 @@ def origin_complaint(text: str) -> str | None:
     return None
 
 
+HOSTS = Texts(Text('"host" or "host:port" as in clients\' URLs, in lower case', host_complaint))
 ORIGINS = Texts(Text('"scheme://host" or "scheme://host:port", in lower case, without path', origin_complaint))
 
 

@@ -16,6 +16,7 @@ from attrs import AttrsInstance, Factory, field, frozen
 from sse_daemon.address import Tcp, Unix, listen_address, zmq_address
 from sse_daemon.config_kinds import (
     ENTRY_POINT,
+    HOSTS,
     LISTEN,
     ORIGINS,
     SOCKET,
@@ -59,6 +60,7 @@ class HttpConfig:
     """`[http]`: where clients come in, and how long a request may take to arrive."""
 
     listen: tuple[str, ...] = setting(LISTEN, ("127.0.0.1:8080",))
+    hosts: tuple[str, ...] = setting(HOSTS, ())
     cors_origins: tuple[str, ...] = setting(ORIGINS, ())
     header_timeout: float = setting(seconds(above=True), 10.0)
     body_timeout: float = setting(seconds(above=True), 10.0)

@@ -16,8 +16,10 @@ from sse_daemon.log import logger
 from sse_daemon.request import Request
 from sse_daemon.web_answer import METHODS, Answer, away, common_headers, explained, failure, refusal, stream_head
 from sse_daemon.web_opening import Away, bare, decide, join
-from sse_daemon.web_request import Asked, request_of, understand
+from sse_daemon.web_request import Asked, check, request_of, understand
 from sse_daemon.web_site import Site
+
+BODILESS = ("GET", "HEAD", "OPTIONS")
 
 _log = logger("web")
 
@@ -38,6 +40,17 @@ class Base(RequestHandler):
 
     def prepare(self) -> None:
         self.set_default_headers()
+        try:
+            check(self.site, self.request.headers.get_list)
+            self._check_body()
+        except RequestRefused as refused:
+            self.answer_and_close(refusal(refused))
+
+    def _check_body(self) -> None:
+        """Raises RequestRefused for a body where there can be none: what one program takes for a body, another takes for a request."""
+        headers = self.request.headers
+        if self.request.method in BODILESS and ("Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"):
+            raise RequestRefused(400, "body_refused", "a request of this method has no body")
 
     def options(self, **_: str) -> None:
         """A preflight, or a plain question what is allowed."""
@@ -77,7 +90,8 @@ class Nothing(Base):
 
     def prepare(self) -> None:
         super().prepare()
-        self.answer_and_close(failure(404))
+        if not self._finished:
+            self.answer_and_close(failure(404))
 
 
 class Health(Base):

@@ -24,7 +24,7 @@ from sse_daemon.log import logger
 from sse_daemon.request import Request
 from sse_daemon.web_answer import Answer, away, common_headers, explained, failure
 from sse_daemon.web_opening import Away, Opening, decide, join
-from sse_daemon.web_request import request_of
+from sse_daemon.web_request import check, request_of
 from sse_daemon.web_site import Site
 
 MAX_PARAMETERS = 100
@@ -104,6 +104,7 @@ class LeanDoor:
 
     async def _decide(self, request: Request) -> Opening | Answer:
         try:
+            check(self._site, request.header)
             decision = await decide(self._site, request, chunked=True)
         except (RequestRefused, BackendError) as error:
             return explained(request, error)

@@ -16,6 +16,7 @@ from sse_daemon.auth import Grant
 from sse_daemon.config_route import Route
 from sse_daemon.errors import RequestRefused
 from sse_daemon.event import Cursor
+from sse_daemon.gate import gate
 from sse_daemon.request import Request, Values
 from sse_daemon.stream import Profile, Wire
 from sse_daemon.subscription import narrowed
@@ -64,6 +65,12 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise RequestRefused(400, "bad_request", "the request is malformed") from None
+
+
+def check(site: Site, header: Values) -> None:
+    """Whether a request may ask here at all. header: every value of a header of it. Raises RequestRefused."""
+    http = site.config().http
+    gate(http.hosts, http.cors_origins).check(header)
 
 
 async def understand(site: Site, request: Request, *, chunked: bool) -> Asked:

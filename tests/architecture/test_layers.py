@@ -17,7 +17,10 @@ from tests.architecture.source import ROOT, foreign, modules, own
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("__init__", "errors"),
     1: ("event", "participant", "ed25519"),
-    2: ("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "tally", "window", "followed"),
+    2: (
+        *("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "tally", "window", "followed"),
+        *("gate",),
+    ),
     3: (
         *("backend", "timely", "auth", "log", "link"),
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),

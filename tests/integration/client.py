@@ -96,7 +96,7 @@ class Client:
 
     def ask(self, target: str, *headers: Header, method: str = "GET", version: str = "1.1") -> None:
         """Sends a request."""
-        lines = [f"{method} {target} HTTP/{version}", "Host: daemon", *(f"{name}: {value}" for name, value in headers)]
+        lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *(f"{name}: {value}" for name, value in headers)]
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
     def line(self) -> bytes:

@@ -16,7 +16,7 @@ from collections import defaultdict
 
 AT_ONCE = 64
 """Connections whose opening is awaited: a larger backlog would only time the kernel's queue."""
-REQUEST = "GET /events?types=message,other{number} HTTP/1.1\r\nHost: daemon\r\nX-Public-Key: crowd{number}\r\n\r\n"
+REQUEST = "GET /events?types=message,other{number} HTTP/1.1\r\nHost: localhost\r\nX-Public-Key: crowd{number}\r\n\r\n"
 
 
 class Crowd:

@@ -31,7 +31,7 @@ class Stream:
     def __init__(self, daemon: RunningDaemon, participant: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", daemon.http_port), timeout=30.0)
         self.text, self.id = "", ""
-        self.socket.sendall(f"GET /events HTTP/1.1\r\nHost: x\r\nX-Public-Key: {participant}\r\n\r\n".encode())
+        self.socket.sendall(f"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Public-Key: {participant}\r\n\r\n".encode())
 
     def open(self) -> None:
         """Returns once the daemon has said `connected`."""
@@ -288,7 +288,7 @@ def test_drain_sends_everybody_away_and_the_daemon_runs_on(daemon: RunningDaemon
             assert 'event: bye\ndata: {"reason":"drain"}' in sent_away.text
     assert producer.publish("x", to=["alice"])
     with socket.create_connection(("127.0.0.1", daemon.http_port)) as late:
-        late.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nX-Public-Key: late\r\n\r\n")
+        late.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX-Public-Key: late\r\n\r\n")
         late.settimeout(30.0)
         text = b""
         while b"event: bye" not in text:

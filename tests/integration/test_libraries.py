@@ -212,7 +212,7 @@ async def test_nobody_is_refused(start: Start) -> None:
 
 async def test_unix_socket(start: Start) -> None:
     daemon = start()
-    async with subscribe("http://daemon/events", "alice", uds=str(daemon.uds), retry_min=0.05, retry_max=0.2) as stream:
+    async with subscribe("http://localhost/events", "alice", uds=str(daemon.uds), retry_min=0.05, retry_max=0.2) as stream:
         waiting = await begun(stream)
         async with AsyncAckedProducer(daemon.acked, name="t") as producer:
             id = await producer.publish("x", to=["alice"])

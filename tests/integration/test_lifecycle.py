@@ -564,7 +564,7 @@ def test_without_files_left_it_serves_on_and_recovers() -> None:
         wait(lambda: daemon.lines("cannot accept connections, pausing"), "it to notice")
         # Those who had come in before ask only now, when there is not a file left.
         for sock in idle:
-            sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\nX-Public-Key: a\r\n\r\n")
+            sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Public-Key: a\r\n\r\n")
         acked.store(event(["stays"], "1"))
         assert stays.wait_events(1) == ["1"]
         acked.store(*[event(["stays"], str(n)) for n in range(2, 12)])

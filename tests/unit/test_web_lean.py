@@ -23,7 +23,7 @@ PLAIN = {
     "a key": get(KEY),
     "a key in the query": get(target="/events?public_key=a"),
     "who asks for both": get(KEY, "Accept: application/json, text/event-stream"),
-    "a browser": get(KEY, "Accept: text/event-stream", "Origin: http://x", "Cookie: a=b", "Connection: keep-alive"),
+    "a browser": get(KEY, "Accept: text/event-stream", "Origin: http://localhost", "Cookie: a=b", "Connection: keep-alive"),
     "a host with a port": get(KEY, host="Host: [::1]:8080"),
     "nobody, to be refused": get(),
 }
@@ -107,18 +107,18 @@ def comparable(answer: bytes) -> tuple[str, set[str], bytes]:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-@pytest.mark.parametrize("kind", ["refused", "barred", "overload", "drain"])
+@pytest.mark.parametrize("kind", ["refused", "barred", "overload", "drain", "foreign page"])
 async def test_both_doors_say_the_same(house: House, kind: str, accept: str) -> None:
     house.backend.go.set()
     house.config = evolve(house.config, http=evolve(house.config.http, cors_origins=("http://here",)))
     house.door.bar("barred", 60)
     house.door.closed_for = kind if kind in ("drain", "overload") else None
     keys = {"refused": "**", "barred": ["barred"] * 2}.get(kind, "ab")  # the same client would be too early the second time
-    lines = ("Origin: http://here", "Connection: close")
+    lines = (f"Origin: http://{'there' if kind == 'foreign page' else 'here'}", "Connection: close")
     plain = await answer(house.ask(keys[0], *lines, accept=accept))
     other = await answer(house.ask(keys[1], *lines, "Content-Length: 0", accept=accept))
     assert comparable(plain) == comparable(other)
-    assert "Access-Control-Allow-Origin: http://here" in comparable(plain)[1]
+    assert ("Access-Control-Allow-Origin: http://here" in comparable(plain)[1]) == (kind != "foreign page")
 
 
 async def test_a_defect_is_answered_and_logged(house: House, expect_log: Callable[..., Any]) -> None:

@@ -96,7 +96,7 @@ class House:
             theirs.close()
 
 
-def get(*lines: str, target: str = "/events", host: str = "Host: x") -> bytes:
+def get(*lines: str, target: str = "/events", host: str = "Host: localhost") -> bytes:
     """A GET with these headers."""
     return ("\r\n".join([f"GET {target} HTTP/1.1", host, *lines]) + "\r\n\r\n").encode("latin-1")
 
