@@ -71,7 +71,8 @@ def test_everybody_gets_everything_once_and_in_order(daemon: RunningDaemon) -> N
             to = ("*", ["a"], ["b"], ["a", "b"])[number % 4]
             (pub.send if number % 3 else acked.send)(event(to, str(number)))
         acked.store(event("*", "end"))
-        wait(lambda: all(client.data[-1:] == ["end"] for client in clients), "the last event", clients)
+        # No order holds between the two sockets: some of the others may come behind it.
+        wait(lambda: all("end" in client.data for client in clients), "the last acked one", clients)
         wait(lambda: metrics(daemon)["events_accepted_total"] == 301, "all to be stored")
         acked.store(event("*", "really"))
         wait(lambda: all(client.data[-1:] == ["really"] for client in clients), "the very last", clients)
