@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from attrs import field, frozen
 
 from sse_daemon.address import listen_address, path_complaint, zmq_address
+from sse_daemon.buckets import shared
 from sse_daemon.gate import host_complaint
 
 Complaint: TypeAlias = Callable[[str], "str | None"]
@@ -320,6 +321,7 @@ def origin_complaint(text: str) -> str | None:
     return None
 
 
+SHARED = Texts(Text('an address, a network such as "10.0.0.0/8", or "unix"', complaint_of(shared)))
 HOSTS = Texts(Text('"host" or "host:port" as in clients\' URLs, in lower case', host_complaint))
 ORIGINS = Texts(Text('"scheme://host" or "scheme://host:port", in lower case, without path', origin_complaint))
 

@@ -19,6 +19,7 @@ from sse_daemon.config_kinds import (
     HOSTS,
     LISTEN,
     ORIGINS,
+    SHARED,
     SOCKET,
     URL,
     ZMQ,
@@ -65,6 +66,8 @@ class HttpConfig:
     header_timeout: float = setting(seconds(above=True), 10.0)
     body_timeout: float = setting(seconds(above=True), 10.0)
     max_header: int = setting(size(KIB, MIB), 16 * KIB)
+    max_per_address: int = setting(count(), 500)
+    shared_addresses: tuple[str, ...] = setting(SHARED, ("127.0.0.0/8", "::1", "unix"))
 
 
 @frozen(kw_only=True)
@@ -130,6 +133,11 @@ class StreamsConfig:
     lifetime: float = setting(seconds(), 0.0)
     lifetime_jitter: float = setting(Decimal("a fraction", 0.0, 1.0), 0.1)
     max_streams: int = setting(count(), 0)
+    max_per_participant: int = setting(count(), 1000)
+    max_per_address: int = setting(count(), 1000)
+    open_rate: float = setting(Decimal("a number a second", 0.0, 1e6), 50.0)
+    # A fan-out holds the loop for 20 ms at a time; what is late by this much for seconds has more to do than it can.
+    shed_lag: float = setting(seconds(), 0.5)
     # Linux doubles what is asked and keeps at least 4608 (socket(7)); beyond 1 MiB the kernel hides how slow a client is.
     send_buffer: int = setting(size(4 * KIB, MIB), 64 * KIB)
     pinned_limit: int = setting(size(), 64 * MIB)

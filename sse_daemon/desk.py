@@ -163,6 +163,7 @@ class Desk(NamedTuple):
             "pinned_bytes": hub.pinned(),
             "sweep_position": hub.end,
             "loop_lag_seconds": self.loop_lag.worst,
+            "shedding": float(self.door.overrun()),
             "workers": 0,
             "workers_replaced_total": 0,
         }

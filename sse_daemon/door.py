@@ -25,6 +25,8 @@ class Door:
         """Why nobody comes in any more ("drain"), or None."""
         self.ending = False
         """The process ends: whoever is sent away now comes back to its successor, so nobody comes back here too early."""
+        self.overrun: Callable[[], bool] = lambda: False
+        """Whether this process has had more to do than it can for a while: who is there is served first."""
         self.turned_away = 0
         self._open_streams = open_streams
         self._clock = clock
@@ -42,7 +44,7 @@ class Door:
         """Why a new stream has to be sent away, or None: "drain" or "overload"."""
         if self.closed_for is not None:
             return self.closed_for
-        return "overload" if self._open_streams() >= self.most else None
+        return "overload" if self._open_streams() >= self.most or self.overrun() else None
 
     def check_barred(self, participant: str | None) -> None:
         """Raises RequestRefused (403) for a participant that was kicked for a time which has not passed."""

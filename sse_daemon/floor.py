@@ -21,6 +21,7 @@ from sse_daemon.directory import Directory
 from sse_daemon.door import Door
 from sse_daemon.event import Logged
 from sse_daemon.followed import Followed
+from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
 from sse_daemon.keys import reader
 from sse_daemon.listener import Listener
@@ -65,6 +66,7 @@ class Floor:
         longpoll = LongPoll(hub, self.catchup, backend, loop)
         loop_lag = LoopLag(loop)
         self._exit.callback(loop_lag.close)
+        door.overrun = lambda: loop_lag.sustained(self.config.streams.shed_lag)
         self.desk = Desk(hub, door, self.catchup, self._liveness, longpoll, loop_lag, time.time)
         self._entrance = web.Entrance(
             Site(
@@ -77,6 +79,7 @@ class Floor:
                 directory=directory,
                 authenticator=authenticator(config.auth.mode or "", reader(config)),
                 door=door,
+                guests=Guests(lambda: self.config, hub.streams, loop.time),
                 ready=ready,
                 wall=time.time,
                 name=name,

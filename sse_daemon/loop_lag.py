@@ -7,11 +7,15 @@ call counts too. So this asks the loop itself, as anything else that waits for i
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 EVERY = 0.05
 """Seconds between two questions. One costs about 20 us, so that an idle daemon spends 0.04 % of a core on them."""
 KEPT = 10.0
 """Seconds for which the worst answer is remembered at least; twice that at most."""
+
+SUSTAINED = 2.0
+"""Seconds for which every answer has to be bad before that is more than a peak."""
 
 
 class LoopLag:
@@ -21,6 +25,7 @@ class LoopLag:
         self._loop = loop
         self._latest = self._before = 0.0
         self._renewed = loop.time()
+        self._answers: deque[tuple[float, float]] = deque()
         self._due = self._renewed + EVERY
         self._handle = loop.call_at(self._due, self._look)
 
@@ -28,6 +33,14 @@ class LoopLag:
     def worst(self) -> float:
         """Seconds of the longest delay lately. What held the loop between two questions and was over by then is not seen."""
         return max(self._latest, self._before)
+
+    def sustained(self, limit: float) -> bool:
+        """Whether everything was late by more than `limit` seconds for SUSTAINED seconds, and still is. A limit of 0 is none."""
+        if not limit or not self._answers or self._answers[-1][1] <= limit:
+            return False
+        fine = [when for when, late in self._answers if late <= limit]
+        since = fine[-1] if fine else self._answers[0][0]
+        return self._answers[-1][0] - since >= SUSTAINED
 
     def close(self) -> None:
         """Asks no more."""
@@ -39,6 +52,10 @@ class LoopLag:
             self._renewed = now
             self._before, self._latest = self._latest, 0.0
         self._latest = max(self._latest, now - self._due)
+        self._answers.append((now, now - self._due))
+        # One from before stays: the others begin where it was given.
+        while len(self._answers) > 2 and self._answers[1][0] <= now - SUSTAINED:
+            self._answers.popleft()
         # From now on and not from when it was due: after a long delay the missed ones are not asked in a row.
         self._due = now + EVERY
         self._handle = self._loop.call_at(self._due, self._look)

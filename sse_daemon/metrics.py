@@ -54,6 +54,7 @@ METRICS = (
     Description("log_position", "gauge", "Position of the latest item of the log."),
     Description("sweep_position", "gauge", "Position up to which live streams were served."),
     Description("loop_lag_seconds", "gauge", "Longest delay of something that was due, in the last 10 to 20 s."),
+    Description("shedding", "gauge", "1 while new streams are sent away because everything is late, else 0; workers added up."),
     Description("workers", "gauge", "Worker processes that hold streams; 0 where the daemon is one process."),
     Description("workers_replaced_total", "counter", "Worker processes that ended and were replaced."),
     Description("ready", "gauge", "1 if the daemon is ready, else 0."),

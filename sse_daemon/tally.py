@@ -48,6 +48,7 @@ EMPTY: Mapping[str, Any] = {
     "window_events": 0,
     "window_channels": 0,
     "pinned_bytes": 0,
+    "shedding": 0,
 }
 """The metrics of no process."""
 

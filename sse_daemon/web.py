@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
+from sse_daemon.buckets import counted_as
+from sse_daemon.listener import peer_name
+from sse_daemon.log import Sometimes, logger
 from sse_daemon.web_handlers import Events, Health, Nothing, Ready
 from sse_daemon.web_lean import LeanDoor
 from sse_daemon.web_request import pattern
@@ -21,6 +25,43 @@ MAX_REQUEST_BODY = 64 * 1024
 READ_BUFFER = 128 * 1024
 """Bytes of a request that Tornado may hold; a response is never in an IOStream for longer than one write."""
 
+_log = logger("web")
+
+
+class _Server(HTTPServer):
+    """Tornado's server, which knows how many connections each address has here: those that say nothing, dribble, or wait."""
+
+    most = 0
+    shared: tuple[str, ...] = ()
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        super().initialize(*args, **kwargs)
+        self._of: Counter[str] = Counter()
+        self._complain = Sometimes(_log, asyncio.get_running_loop().time)
+
+    def has_room(self, peer: Any) -> bool:
+        """Whether another connection of this peer may be read from."""
+        name = counted_as(peer_name(peer), self.shared)
+        if not self.most or name is None or self._of[name] < self.most:
+            return True
+        self._complain.warning("crowded", "too many connections of one address", address=name)
+        return False
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        self._count(address, 1)
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: Any) -> None:
+        super().on_close(server_conn)
+        self._count(server_conn.context.address, -1)
+
+    def _count(self, peer: Any, by: int) -> None:
+        name = counted_as(peer_name(peer), self.shared)
+        if name is not None:
+            self._of[name] += by
+            if not self._of[name]:
+                del self._of[name]
+
 
 class Entrance:
     """Both doors for clients. It listens on nothing: connections are handed to `serve`."""
@@ -29,7 +70,7 @@ class Entrance:
         self._site = site
         self._lean = LeanDoor(site, asyncio.get_running_loop())
         http = site.config().http
-        self._http = HTTPServer(
+        self._http = _Server(
             application(site),
             idle_connection_timeout=http.header_timeout,
             body_timeout=http.body_timeout,
@@ -37,11 +78,16 @@ class Entrance:
             max_body_size=MAX_REQUEST_BODY,
             decompress_request=False,
         )
+        self._http.most, self._http.shared = http.max_per_address, http.shared_addresses
 
     def serve(self, connection: socket.socket, peer: Any) -> None:
         """Answers what comes on an accepted connection."""
-        if not self._lean.take(connection, peer):
+        if self._lean.take(connection, peer):
+            return
+        if self._http.has_room(peer):
             serve(self._http, connection, peer)
+        else:
+            connection.close()
 
     def reload(self) -> None:
         """Puts the routes that the configuration has now in force."""

@@ -45,12 +45,20 @@ Decision: TypeAlias = Opening | Away
 async def decide(site: Site, request: Request, *, chunked: bool) -> Decision:
     """What becomes of a request for a stream. Raises RequestRefused, BackendError."""
     asked = await understand(site, request, chunked=chunked)
-    if (reason := site.door.obstacle()) is not None:
+    reason = obstacle(site, asked)
+    if reason is None and site.guests.too_fast(asked.profile):
+        reason = "overload"
+    if reason is not None:
         return Away(asked, reason)
     opening = await _opening(site, asked)
     # Again: the log was waited for, and meanwhile an operator may have acted, or a crowd have come in by the same way.
     site.door.check_barred(asked.profile.participant)
-    return opening if (reason := site.door.obstacle()) is None else Away(asked, reason)
+    return opening if (reason := obstacle(site, asked)) is None else Away(asked, reason)
+
+
+def obstacle(site: Site, asked: Asked) -> str | None:
+    """Why there is no room for this stream: "drain" or "overload"; else None."""
+    return site.door.obstacle() or ("overload" if site.guests.too_many(asked.profile) else None)
 
 
 async def _opening(site: Site, asked: Asked) -> Opening:
@@ -87,6 +95,7 @@ def join(site: Site, opening: Opening, connection: socket.socket) -> None:
     if asked.resync is not None:
         site.catchup.resyncs[asked.resync] += 1
     site.hub.join(stream)
+    site.guests.note(profile)
     site.liveness.watch(stream)
     note(asked.request, "stream opened", id=profile.id, route=profile.route)
 

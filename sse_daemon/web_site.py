@@ -11,6 +11,7 @@ from sse_daemon.catchup import CatchUp
 from sse_daemon.config import Config
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
+from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
 from sse_daemon.liveness import Liveness
 from sse_daemon.longpoll import LongPoll
@@ -31,6 +32,7 @@ class Site(NamedTuple):
     directory: Directory
     authenticator: Authenticator
     door: Door
+    guests: Guests
     ready: Callable[[], str | None]
     wall: Callable[[], float]
     name: str = ""

@@ -19,7 +19,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     1: ("event", "participant", "ed25519"),
     2: (
         *("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "tally", "window", "followed"),
-        *("gate",),
+        *("buckets", "gate"),
     ),
     3: (
         *("backend", "timely", "auth", "log", "link"),
@@ -28,7 +28,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     4: (
         *("stream", "poller", "batches", "waiter", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
-        *("appender", "listener", "listening", "door", "request", "relay", "desk"),
+        *("appender", "listener", "listening", "door", "request", "relay", "desk", "guests"),
     ),
     5: (
         *("ingest", "web_site", "web_request", "web_answer", "web_opening", "web_lean", "web_handlers", "web"),

@@ -57,3 +57,19 @@ async def test_it_ends(until: Any) -> None:
     hold()
     await asyncio.sleep(0)
     assert lag.worst == 0.0
+
+
+async def test_what_lasts_is_told_from_a_peak(lag: LoopLag, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUSTAINED", 30 * EVERY)
+    limit = 5 * EVERY
+    hold()
+    await until(lambda: lag.worst, "the next question")
+    assert not lag.sustained(limit)
+    loop, begun = asyncio.get_running_loop(), time.monotonic()
+    while not lag.sustained(limit):
+        assert time.monotonic() < begun + 30
+        hold()
+        await asyncio.sleep(0)
+    assert not lag.sustained(0.0)
+    await until(lambda: not lag.sustained(limit), "it to be over")
+    assert loop.time() > begun

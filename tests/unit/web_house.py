@@ -17,6 +17,7 @@ from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.catchup import CatchUp
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
+from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
@@ -65,6 +66,7 @@ class House:
             directory=Directory({}, (), max_groups=1, max_topics=1),
             authenticator=authenticator("claim", canonical),
             door=self.door,
+            guests=Guests(lambda: self.config, self.hub.streams, self.loop.time),
             ready=lambda: None,
             wall=time.time,
         )
