@@ -3,29 +3,33 @@
 # make lint                ruff and mypy
 # make bench [CASES='to-all idle'] [OUT=bench/out] [FULL=1] [JSON=1]
 #                          the daemon beside nchan and a floor in C, where they are; FULL takes 22 minutes instead of 6
+# make fuzz [SECONDS=60] [TARGET=head]
+#                          searches for inputs that break a promise, with atheris; docs/security.md
 # make bench-peers         one load on nchan, Pushpin, sse-starlette and better-sse, where they are; it says how to install the others
 #
 # Each works as the first command in a fresh clone: .venv is made on demand, and made anew from setup.cfg when that changes.
 
-.PHONY: demo test lint bench bench-peers clean
+.PHONY: demo test lint bench bench-peers fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
+FUZZ_READY := $(VENV)/.installed-fuzz
 
 # Taken from the command line only: a shell counts its own SECONDS, and some export it.
 ifneq ($(filter command,$(origin SECONDS)),)
-DEMO_ARGS := --seconds $(SECONDS)
+TIME_ARGS := --seconds $(SECONDS)
 endif
 unexport SECONDS
 ARGS ?=
 OUT ?= bench/out
 CASES ?=
+TARGET :=
 BENCH_ARGS := $(if $(FULL),--full) $(if $(JSON),--json)
 
 demo: $(READY)
-	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
+	@$(BIN)/python examples/demo.py $(TIME_ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
@@ -41,8 +45,12 @@ bench: $(BENCH_READY)
 bench-peers: $(BENCH_READY)
 	@$(BIN)/python -m bench.run --peers $(BENCH_ARGS) --out $(OUT)/peers $(CASES)
 
+fuzz: $(READY)
+	@[ -e $(FUZZ_READY) ] || $(MAKE) --no-print-directory $(FUZZ_READY) || true
+	@$(BIN)/python -m tests.fuzz.run $(TIME_ARGS) $(TARGET)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 
 # A name on the path proves little (it may be a version manager's empty shim): the first that runs and is new enough is taken.
 $(READY): setup.cfg pyproject.toml
@@ -68,3 +76,9 @@ $(BENCH_READY): $(READY)
 	@echo "==> installing what draws the curves"
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $(BENCH_READY)
+
+# It exists as wheels for the usual machines only, and building it takes a compiler of its own: without one the search is blind, and says so.
+$(FUZZ_READY): $(READY)
+	@echo "==> installing atheris, which leads the search by coverage"
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --only-binary atheris --editable '.[fuzz]'
+	@touch $(FUZZ_READY)

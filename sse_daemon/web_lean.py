@@ -73,7 +73,7 @@ class LeanDoor:
     def _plain(self, seen: bytes, peer: Any) -> Request | None:
         """The request that these bytes are, no more and no less; None if it is not a plain one."""
         end = _END.search(seen)
-        if end is None or end.end() != len(seen):
+        if end is None or end.end() != len(seen) or seen.count(b"\n") != seen.count(b"\r\n"):
             return None
         line, _, fields = seen.decode("latin-1").partition("\r\n")
         try:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,7 @@ from hypothesis import strategies as st
 from sse_daemon.envelope import MAX_N, MAX_TTL, RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Draft, Group, Record, Topic
-from sse_daemon.participant import canonical
-
-BOUNDS = Bounds()
-NOW = 1_000_000.0
+from tests.fuzz.messages import BOUNDS, NOW, UNSAFE, check_message, expected, lf_only
 
 
 def one(frame: bytes | str, bounds: Bounds = BOUNDS) -> Parsed:
@@ -44,7 +40,6 @@ def header(**members: Any) -> str:
 
 # What is valid, there and back ------------------------------------------------------------------------------------------------
 
-UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 characters = st.characters(exclude_categories=("Cs",))
 names = st.text(st.characters(exclude_categories=tuple(UNSAFE)), min_size=1, max_size=20)  # type: ignore[arg-type]
 keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12).filter(lambda key: key != "*")
@@ -79,28 +74,6 @@ def headers(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         members |= {"from": draw(names), "n": draw(st.integers(1, MAX_N))}
     return dict(draw(st.permutations(sorted(members.items()))))
-
-
-def lf_only(data: bytes) -> bytes:
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def expected(members: dict[str, Any], data: bytes, topic: str | None = None) -> Draft | Unresolved:
-    """What a header says, read off it without a parser."""
-    to, topic = members.get("to", []), members.get("topic", topic)
-    public = ("public",) if topic is None else ("public", f"topic/{topic}")
-    draft = Draft(
-        channels=public if to == "*" else tuple(f"participant/{key}" for key in dict.fromkeys(to)),
-        type=members.get("type", "message"),
-        topic=topic,
-        attrs=tuple((k, v if isinstance(v, str) else tuple(v)) for k, v in members.get("attrs", {}).items()),
-        data=data,
-        retain=members.get("retain", False),
-        sender=members.get("from"),
-        n=members.get("n"),
-    )
-    group, ttl = members.get("group"), members.get("ttl")
-    return draft if group is None and ttl is None else Unresolved(draft, group, ttl)
 
 
 @settings(max_examples=200)
@@ -382,47 +355,19 @@ frames = st.one_of(
 @example([b"{" * 2000])
 @example([b'{"to":"*","data":' + b'{"a":' * 990 + b"1" + b"}" * 991])
 def test_anything_gives_valid_items_or_a_refusal(message: list[bytes]) -> None:
-    try:
-        items = parse(message, BOUNDS)
-        record = resolve(items, {"g": ("a", "b")}, BOUNDS, NOW)
-    except Refusal as refused:
-        assert refused.index is None or 0 <= refused.index < max(1, len(message))
-        return
-    assert len(record) == len(items) in (len(message), len(message) - 1)
-    check(record)
+    check_message(message)
 
 
-def check(record: Record) -> None:
-    """Holds of every record whatever it was made of: nothing behind this module looks again."""
-    for item in record:
-        assert (item.sender is None) == (item.n is None)
-        assert item.n is None or 1 <= item.n <= MAX_N
-        if isinstance(item, Draft):
-            check_event(item)
-        else:
-            check_name(item.name)
-    origins = [(item.sender, item.n) for item in record if item.sender is not None]
-    assert len(set(origins)) == len(origins)
-
-
-def check_event(draft: Draft) -> None:
-    assert 1 <= len(draft.channels) == len(set(draft.channels))
-    for channel in draft.channels:
-        kind, _, name = channel.partition("/")
-        assert channel == "public" or kind == "participant" and canonical(name) == name or kind == "topic" and name == draft.topic
-    check_name(draft.type)
-    assert draft.type not in RESERVED_TYPES
-    if draft.topic is not None:
-        check_name(draft.topic)
-    assert b"\r" not in draft.data
-    draft.data.decode()
-    json.dumps(draft.attrs, ensure_ascii=False).encode()
-    assert draft.expires is None or NOW <= draft.expires <= NOW + MAX_TTL
-
-
-def check_name(name: str) -> None:
-    assert 1 <= len(name) <= 200
-    assert not any(unicodedata.category(c) in UNSAFE for c in name)
+@pytest.mark.parametrize(
+    ("spelled", "read"), [("08", b"8"), ("-01", b"-1"), ("1.", b"1.0"), ("-", b"0"), ("[-.5]", b"[-0.5]"), (".5", None)]
+)
+def test_numbers_that_json_spells_otherwise_are_read_in_decimal_or_refused(spelled: str, read: bytes | None) -> None:
+    frame = f'{{"to":"*","data":{spelled}}}'
+    if read is None:
+        assert refusal([frame]) == ("bad_header", 0)
+    else:
+        assert event(frame).data == read
+        assert check_message([frame.encode()])
 
 
 # From a message to its record -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from sse_daemon.errors import RequestRefused
 from sse_daemon.event import Cursor
 from sse_daemon.request import Request, fill
 from sse_daemon.subscription import Filter
+from tests.fuzz.cursors import check_coming_back
 
 LOG = "0123456789ab"
 
@@ -30,9 +31,15 @@ def request(
 
 @given(text=st.text(max_size=80))
 def test_whatever_comes_as_a_cursor_is_a_cursor_none_or_a_reason(text: str) -> None:
-    cursor, reason = request({"last_event_id": [text]}).cursor(LOG, 10)
-    assert (cursor is not None) + (reason is not None) == bool(text)
-    assert cursor is None or str(cursor) == text
+    check_coming_back([], [text], [])
+
+
+cursors = st.lists(st.sampled_from(["", f"{LOG}-1", f"{LOG}-11", "f" * 12 + "-1", "x"]), max_size=2)
+
+
+@given(headers=cursors, first=cursors, second=cursors)
+def test_cursors_in_several_places_are_one_or_refused(headers: list[str], first: list[str], second: list[str]) -> None:
+    check_coming_back(headers, first, second)
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sse_daemon import sse
-from sse_daemon.event import Attrs, Cursor, Event
+from sse_daemon.event import Event
+from tests.fuzz.frames import LOG, as_object, check_batch, check_event, check_json, chunks, seen
 from tests.wire.whatwg import Message, Parser, parse
-
-LOG = "0123456789ab"
 
 characters = st.characters(exclude_categories=("Cs",), exclude_characters="\r")
 # Line ends, what some take for line ends, and what a field could be mistaken for, far more often than by chance.
@@ -36,56 +33,19 @@ events = st.builds(
 )
 
 
-def chunks(body: bytes) -> Iterator[bytes]:
-    """The chunks of an HTTP/1.1 body, read after RFC 9112, 7.1."""
-    while body:
-        size, crlf, body = body.partition(b"\r\n")
-        assert crlf and re.fullmatch(rb"[0-9a-f]+", size)
-        length = int(size, 16)
-        assert body[length : length + 2] == b"\r\n"
-        yield body[:length]
-        body = body[length + 2 :]
-
-
-def seen(event: Event) -> Message:
-    """What a client is to see of an event."""
-    return Message(event.type, event.data.decode(), str(Cursor(LOG, event.position)))
-
-
-def as_object(event: Event, id: str | None) -> dict[str, object]:
-    held: Attrs = event.attrs
-    return {
-        "id": id,
-        "type": event.type,
-        "topic": event.topic,
-        "attrs": {k: list(v) if isinstance(v, tuple) else v for k, v in held},
-        "data": event.data.decode(),
-    }
-
-
 @given(events)
 def test_a_client_gets_exactly_the_event(event: Event) -> None:
-    (body,) = chunks(sse.event_frame(event, LOG))
-    parser = Parser()
-    assert parser.feed(body) == [seen(event)]
-    assert (parser.comments, parser.ignored, parser.retry, parser.pending) == ([], [], None, False)
+    check_event(event)
 
 
 @given(st.lists(events, max_size=6))
 def test_frames_concatenate_and_no_block_is_split(batch: list[Event]) -> None:
-    frames = [sse.event_frame(event, LOG) for event in batch]
-    parts = list(chunks(b"".join(frames)))
-    assert parse(parts) == parse(b"".join(parts)) == [seen(event) for event in batch]
-    assert [parse(part) for part in parts] == [[seen(event)] for event in batch]
-    assert [sse.unchunk(frame) for frame in frames] == parts
+    check_batch(batch)
 
 
 @given(events)
 def test_on_a_json_route_the_whole_event_is_the_data(event: Event) -> None:
-    (message,) = parse(sse.json_block(event, LOG))
-    id = str(Cursor(LOG, event.position))
-    assert (message.type, message.id) == (event.type, id)
-    assert json.loads(message.data) == sse.event_object(event, LOG) == as_object(event, id)
+    check_json(event)
 
 
 @given(events, st.booleans())

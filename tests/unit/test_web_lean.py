@@ -35,6 +35,7 @@ NOT_PLAIN = {
     "what looks like a header behind it": get("Accept: text/event-stream") + b"X-Public-Key: a\r\n",
     "an empty line before it": b"\r\n" + get(KEY),
     "line ends without CR": get(KEY).replace(b"\r\n", b"\n"),
+    "one line end without CR": get(KEY).replace(b"\r\nX-", b"\nX-"),
     "no header": b"\0\1\r\n\r\n",
     "a folded header": get(KEY, " more"),
     "a header without a name": get(KEY, ": x"),
