@@ -5,6 +5,7 @@ from __future__ import annotations
 from sse_daemon import ed25519, participant
 from sse_daemon.errors import DigestKey, InvalidParticipant
 from sse_daemon.participant import Canonical
+from tests.fuzz.curve import is_of_prime_order
 
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -42,7 +43,9 @@ def check_ed25519(text: str) -> bool:
         return False
     assert check_opaque(text) and check_opaque(key)
     assert not ed25519.is_digest(text)
-    every = ed25519.spellings(ed25519.raw(text))
+    raw = ed25519.raw(text)
+    assert is_of_prime_order(raw)
+    every = ed25519.spellings(raw)
     assert text in every and key == every.base64url
     assert {ed25519.canonical(spelling) for spelling in every} == {key}
     return True
@@ -65,6 +68,6 @@ def check_bytes(data: bytes) -> bool:
     accepted = check_ed25519(text)
     if len(data) == ed25519.KEY_BYTES:
         spelled = {check_ed25519(spelling) for spelling in ed25519.spellings(data)}
-        assert len(spelled) == 1, "one spelling is as good as another"
+        assert spelled == {is_of_prime_order(data)}, "one spelling is as good as another"
         accepted |= spelled.pop()
     return accepted
