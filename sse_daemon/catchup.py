@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from sse_daemon import sse
 from sse_daemon.backend import PAGE_BYTES, Backend, Gap, Page, Snapshots
@@ -22,10 +23,20 @@ from sse_daemon.window import Entry, Overtaken, Window, entry_of, event_of
 
 READERS = 16
 """Streams that read from the backend at the same time; the others wait for their turn."""
+READERS_EACH = 4
+"""Of these, those of one participant, or of one address where there is none: whoever comes back with many streams waits for itself."""
 OUTRUN = 3
 """How often eviction may overtake a stream that is reading at the backend's pace before it is told `lagged`."""
 
 _log = logging.getLogger("sse_daemon.catchup")
+
+
+class _Turns:
+    """The turns of one participant; wanted: by how many streams."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(READERS_EACH)
+        self.wanted = 0
 
 
 class CatchUp:
@@ -37,6 +48,7 @@ class CatchUp:
         self._loop = loop
         self._retry_ms = retry_ms
         self._readers = asyncio.Semaphore(READERS)
+        self._own: dict[str, _Turns] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.hub: Hub
         """Set by whoever makes both, before the first stream."""
@@ -67,9 +79,23 @@ class CatchUp:
         through = self.hub.end if len(part) == len(entries) < limit else part[-1][0]
         return Page([event_of(entry) for entry in part], max(through, after))
 
+    @asynccontextmanager
+    async def _turn(self, profile: Profile) -> AsyncIterator[None]:
+        """A turn to read. Its own participant's first: nobody holds one of all turns while waiting for one of its own."""
+        name = profile.participant or profile.address.rpartition(":")[0]
+        own = self._own.setdefault(name, _Turns())
+        own.wanted += 1
+        try:
+            async with own.turns, self._readers:
+                yield
+        finally:
+            own.wanted -= 1
+            if not own.wanted:
+                del self._own[name]
+
     async def _run(self, stream: Stream) -> None:
         try:
-            async with self._readers:
+            async with self._turn(stream.profile):
                 reason = await self._bring(stream)
                 if reason is not None:
                     await self._resync(stream, reason)

@@ -15,11 +15,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal, TextIO
 
+from sse_daemon.buckets import Buckets
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _WORD = re.compile(r"[A-Za-z0-9_.:/@+\-\[\]*]+", re.ASCII)
 
 EVERY = 10.0
 """Seconds between two lines of one kind of complaint."""
+
+LINES = 10
+"""Lines a second of one kind that single requests cause; ten seconds' worth at once."""
 
 
 def setup(format: Literal["logfmt", "json"], level: str, stream: TextIO | None = None, worker: str | None = None) -> None:
@@ -82,6 +87,25 @@ class Sometimes:
         if left_out := self._left_out.pop(kind, 0):
             facts["suppressed"] = left_out
         self._logger.warning(message, extra=facts)
+
+
+class Sparing:
+    """Lines that tell of single requests: all of them as long as there are few, and of a flood some, with the number left out."""
+
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float]) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._lines = Buckets(LINES, 10 * LINES)
+        self._left_out: Counter[str] = Counter()
+
+    def info(self, message: str, **facts: Any) -> None:
+        """Logs `message`, which is one of our own few, unless there were too many of it."""
+        if self._lines.take(message, self._clock()):
+            self._left_out[message] += 1
+            return
+        if left_out := self._left_out.pop(message, 0):
+            facts["suppressed"] = left_out
+        self._logger.info(message, extra=facts)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

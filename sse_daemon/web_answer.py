@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sse_daemon import sse
 from sse_daemon.errors import BackendError, RequestRefused
-from sse_daemon.log import logger
+from sse_daemon.log import Sparing, logger
 from sse_daemon.participant import short
 from sse_daemon.request import Request
 from sse_daemon.web_request import Asked
@@ -33,6 +34,7 @@ LOG_AGAIN = 2
 """Seconds after which a client may ask again when the log did not answer."""
 
 _log = logger("web")
+_sparing = Sparing(_log, time.monotonic)
 
 
 class Answer(NamedTuple):
@@ -59,7 +61,7 @@ def failure(status: int) -> Answer:
 def explained(request: Request, error: RequestRefused | BackendError) -> Answer:
     """The answer to a request that `error` ended; it is in the log."""
     if isinstance(error, RequestRefused):
-        note(request, "request refused", code=error.code)
+        complain(request, "request refused", code=error.code)
         return refusal(error)
     _log.warning("the backend failed a request", extra={"error": str(error)})
     return refusal(RequestRefused(503, "unavailable", "the log does not answer; try again"), retry_after=LOG_AGAIN)
@@ -70,7 +72,7 @@ def away(site: Site, asked: Asked, reason: str) -> Answer:
     host = asked.request.address.rpartition(":")[0]
     browser = asked.request.accepts("text/event-stream")
     retry = site.door.turn_away(host, asked.profile.participant) if browser else None
-    note(asked.request, "stream turned away", reason=reason)
+    complain(asked.request, "stream turned away", reason=reason)
     if retry is None:
         refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
         return refusal(refused, retry_after=math.ceil(site.door.bye_ms() / 1000))
@@ -102,9 +104,18 @@ def cors(site: Site, origins: Sequence[str]) -> Headers:
 
 def note(request: Request, message: str, **facts: Any) -> None:
     """A line about a request in the log."""
+    _log.info(message, extra=_noted(request, facts))
+
+
+def complain(request: Request, message: str, **facts: Any) -> None:
+    """The same about one that got nothing, unless there are too many of them."""
+    _sparing.info(message, **_noted(request, facts))
+
+
+def _noted(request: Request, facts: Mapping[str, Any]) -> dict[str, Any]:
     try:
         claimed = request.query(request.route.query) or request.header(request.route.header)
     except RequestRefused:  # no text, so no key
         claimed = ()
     key = short(claimed[0]) if len(claimed) == 1 else None
-    _log.info(message, extra={**facts, "participant": key, "address": request.address})
+    return {**facts, "participant": key, "address": request.address}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -10,6 +11,7 @@ import ujson
 
 from sse_daemon.backend import Gap, Limits, Page
 from sse_daemon.backends.memory import MemoryBackend
+from sse_daemon.catchup import READERS, READERS_EACH
 from sse_daemon.errors import BackendUnavailable
 from sse_daemon.event import PUBLIC, Draft
 from sse_daemon.hub import PAGE
@@ -183,4 +185,33 @@ async def test_a_defect_met_by_one_stream_ends_it_with_bye_instead_of_leaving_it
     await rig.settle()
     assert [block.get("event") for block in client.blocks()][-1] == "bye"
     assert client.stream.state is State.CLOSED
+    await rig.stop()
+
+
+async def test_one_participants_many_streams_do_not_take_all_turns() -> None:
+    rig = await rig_of(2_000, 1 << 30)
+    for _ in range(300):
+        await rig.publish([PUBLIC], size=900)
+    reading: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    read, go = rig.backend.read, asyncio.Event()
+
+    async def slow(names: Collection[str], after: int, limit: int) -> Page | Gap:
+        """Everybody who may read waits until the test has looked."""
+        name = "other" if "participant/other" in names else "crowd"
+        reading[name] += 1
+        most[name] = max(most[name], reading[name])
+        await go.wait()
+        reading[name] -= 1
+        return await read(names, after, limit)
+
+    rig.backend.read = slow  # type: ignore[method-assign]
+    crowd = [await rig.connect("crowd", after=0) for _ in range(3 * READERS)]
+    other = await rig.connect("other", after=0)
+    await rig_turns(rig, 50)
+    assert most["crowd"] <= READERS_EACH
+    assert most["other"] == 1
+    go.set()
+    await rig.settle()
+    assert [check(rig, client) for client in (*crowd, other)] == [0] * (len(crowd) + 1)
     await rig.stop()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sse_daemon import log
-from sse_daemon.log import EVERY, Json, Logfmt, Sometimes
+from sse_daemon.log import EVERY, LINES, Json, Logfmt, Sometimes, Sparing
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -135,3 +135,23 @@ def test_complaints_of_a_kind_come_rarely_and_say_how_many_they_stand_for() -> N
 
 def test_loggers_are_ours() -> None:
     assert log.logger("hub").name == "sse_daemon.hub"
+
+
+def test_a_flood_of_lines_is_told_by_some_and_their_number() -> None:
+    kept = logging.getLogger("test.sparing")
+    kept.setLevel(logging.INFO)
+    kept.propagate = False
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(Logfmt())
+    kept.addHandler(handler)
+    now = 0.0
+    sparing = Sparing(kept, lambda: now)
+    for number in range(1000):
+        sparing.info("refused", number=number)
+    sparing.info("other")
+    now += 1.0
+    sparing.info("refused", number=1000)
+    said = lines.getvalue().splitlines()
+    assert len(said) == 10 * LINES + 2
+    assert f"suppressed={1000 - 10 * LINES}" in said[-1]
