@@ -81,8 +81,7 @@ class Channel:
         """Forgets the oldest entry. Its slot is cleared at once; slots are given back when they are the larger half."""
         entry = self.entries[self.start]
         self.entries[self.start] = None
-        if entry[0] > self.evicted:  # or else it is UNKNOWN
-            self.evicted = entry[0]
+        self.evicted = max(self.evicted, entry[0])  # or else it is UNKNOWN
         self.start += 1
         if self.start * 2 >= len(self.entries):
             del self.entries[: self.start]
