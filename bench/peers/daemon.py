@@ -50,7 +50,8 @@ class Daemon:
             core=core,
             directory=directory,
             log="output.log",
-            environ={"PYTHONPATH": str(self.source), **dict(self.environ)},
+            # All subscribers of a fan-out are one participant.
+            environ={"PYTHONPATH": str(self.source), "SSE_DAEMON_STREAMS_MAX_PER_PARTICIPANT": "0", **dict(self.environ)},
         )
         running = OwnRunning(
             name=self.name,

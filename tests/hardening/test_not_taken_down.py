@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -186,6 +187,9 @@ open_rate = 0.6
             connection.sendall(b"GET /ev")
         wait(lambda: sum(map(ended, idle)) == 3, "those that are too many to be ended")
         assert len(daemon.lines("too many connections of one address")) == 1
+        for connection in idle:
+            connection.close()
+        wait(lambda: answered(daemon), "room for others")
         # What is plain does not wait at that door.
         kept = [stack.enter_context(connect(daemon, key)) for key in ("a", "a", "b", "c")]
         assert not away(daemon, "a").startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nX")
@@ -194,6 +198,12 @@ open_rate = 0.6
         wait(lambda: metrics(daemon)["streams"] == 3, "it to be gone")
         assert b'"reason":"overload"' not in away(daemon, "e", b"connected")
         assert metrics(daemon)["streams_turned_away_total"] >= 2
+
+
+def answered(daemon: RunningDaemon) -> bool:
+    with suppress(OSError, HTTPException):
+        return ask(daemon, "GET", "/healthz").status == 200
+    return False
 
 
 def away(daemon: RunningDaemon, key: str, mark: bytes = b"bye") -> bytes:
