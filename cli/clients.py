@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sse_daemon.cli.admin_client import Admin
+from sse_daemon.cli.faults import note
 from sse_daemon.cli.options import admin_option, json_option
 from sse_daemon.cli.tables import Column, document, duration, number, plain, table
 
@@ -32,6 +33,7 @@ CLOSED = (
     Column("DELIVERED", "delivered", number, right=True),
     Column("REASON", "reason", plain),
 )
+CLAIMED = '[auth] mode is "claim": nothing proves that the participants are who they say they are.'
 SORTS = ("id", "participant", "route", "address", "age", "delivered", "lag", "state", "reason")
 
 
@@ -55,6 +57,8 @@ def command(admin: Admin, participant: str | None, sort: str | None, closed: boo
     if as_json:
         document({**answer, "clients": rows})
         return
+    if answer["auth"] == "claim":
+        note(CLAIMED)
     now = time.time()
     table(columns, [_with_ages(row, now) for row in rows], _empty(participant, closed))
 

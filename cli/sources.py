@@ -11,14 +11,7 @@ from sse_daemon import config
 from sse_daemon.backend import Backend, Limits
 from sse_daemon.backends import create
 from sse_daemon.config import Config
-from sse_daemon.errors import ConfigError
 from sse_daemon.keys import reader
-
-NO_MODE = (
-    "[auth] mode: is not set, so nothing says how a client shows who it is; "
-    '"claim" believes what each client says, which is for clients behind a proxy that sets their key itself, '
-    "and `sse-daemon serve --dev` is for a try on this machine"
-)
 
 
 class Sources(NamedTuple):
@@ -31,8 +24,6 @@ class Sources(NamedTuple):
     def load(self) -> Config:
         """The configuration as the sources have it now. Raises ConfigError."""
         loaded = config.load(self.path, os.environ, self.options, dev=self.dev)
-        if loaded.auth.mode is None:
-            raise ConfigError([NO_MODE])
         reader(loaded)  # raises for a resolver of keys that is not there; the daemon's processes make their own
         return loaded
 

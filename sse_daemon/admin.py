@@ -36,7 +36,7 @@ _log = logger("admin")
 class Office(NamedTuple):
     """What the operators' handlers work with. values: the metrics; ready: why not, or None; wall: Unix time.
 
-    read_key: gives the canonical form of a participant's key.
+    read_key: gives the canonical form of a participant's key; revoke: ends a participant's sessions.
     """
 
     streams: Streams
@@ -50,6 +50,7 @@ class Office(NamedTuple):
     about: Mapping[str, str]
     wall: Callable[[], float]
     read_key: Canonical
+    revoke: Callable[[str], int]
 
 
 def server(office: Office) -> HTTPServer:
@@ -114,7 +115,7 @@ class Clients(Base):
     async def get(self) -> None:
         only, closed = self.get_query_argument("participant", None), self.get_query_argument("closed", None)
         only = None if only is None else self.key(only)
-        self.finish({"clients": await self.office.streams.clients(only, bool(closed))})
+        self.finish({"clients": await self.office.streams.clients(only, bool(closed)), "auth": self.office.about["auth"]})
 
 
 class Producers(Base):
@@ -297,7 +298,7 @@ class Queue:
 
 
 class Kick(Base):
-    """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes; with "for", keeps out for so long."""
+    """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes, a participant's sessions too; "for": keeps out."""
 
     async def post(self) -> None:
         body = self.body()
@@ -309,6 +310,7 @@ class Kick(Base):
             raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
         if isinstance(participant, str):
             participant = self.key(participant)
+            self.office.revoke(participant)  # first: who comes back now does not come back by an old session
         closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
         _log.info("kicked", extra={"client": client, "participant": short(participant or ""), "streams": len(closed)})
         self.finish({"closed": closed})

@@ -1,16 +1,30 @@
 """Who is asking: from a request to what it may read, or a refusal. Everything behind this knows channels only.
 
-A mode is an `Authenticator`. It sees the request as an `Asking`, without HTTP's machinery, and answers with a `Grant`.
+A mode is an `Authenticator`, in a module of its own (`auth_claim`, `auth_proof`). It sees the request as an `Asking`, without HTTP's
+machinery, and answers with a `Grant`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from sse_daemon.errors import InvalidParticipant, RequestRefused
 from sse_daemon.event import PUBLIC, participant_channel, topic_channel
 from sse_daemon.participant import Canonical
+
+
+class Message(NamedTuple):
+    """A request's head as it came: what a signature covers, and what somebody else may be asked about.
+
+    path, query: as they stand in the request line, on either side of its first question mark. header: every value that a header has,
+    a line each, in order.
+    """
+
+    method: str
+    path: str
+    query: str
+    header: Callable[[str], Sequence[str]]
 
 
 class Asking(NamedTuple):
@@ -27,6 +41,7 @@ class Asking(NamedTuple):
     anonymous: Literal["refuse", "public"]
     topic: str | None
     address: str
+    message: Message
 
 
 class Grant(NamedTuple):
@@ -37,25 +52,29 @@ class Grant(NamedTuple):
     until: float | None = None
 
 
+class Cookie(NamedTuple):
+    """A session that was opened: whose, for how many seconds, and the value of its Set-Cookie header."""
+
+    participant: str
+    seconds: float
+    value: str
+
+
 class Authenticator(Protocol):
     """One way of knowing who asks."""
+
+    @property
+    def proves(self) -> bool:
+        """False where a participant is whoever says so; then every answer of the daemon says that too."""
+
+    async def open(self, addresses: Sequence[str]) -> None:
+        """Gets ready for requests to these addresses ("host:port", "unix:/path"). Raises AuthUnusable if it cannot do its work."""
 
     async def admit(self, asking: Asking) -> Grant:
         """Raises RequestRefused: 400 (what it says cannot be), 401 (it does not say who asks), 403 (not this one)."""
 
-
-class Claim:
-    """Mode "claim": a participant is whoever says so. For development, and behind something that checks."""
-
-    def __init__(self, canonical: Canonical) -> None:
-        self._canonical = canonical
-
-    async def admit(self, asking: Asking) -> Grant:
-        """Takes the claimed key at its word."""
-        key = None if asking.participant == "none" else claimed_key(asking, self._canonical)
-        if key is None and asking.participant == "required" and asking.anonymous == "refuse":
-            raise RequestRefused(401, "participant_required", "name your key in the header or the query string")
-        return Grant(key, channels(key, asking.topic))
+    async def begin(self, asking: Asking) -> Cookie | None:
+        """Opens a session for whoever asks; None: this mode has no sessions. Raises RequestRefused."""
 
 
 def claimed_key(asking: Asking, canonical: Canonical) -> str | None:
@@ -75,14 +94,17 @@ def claimed_key(asking: Asking, canonical: Canonical) -> str | None:
         raise RequestRefused(400, error.code, str(error)) from None
 
 
+def may_be_nobody(asking: Asking) -> bool:
+    """Whether the route serves who does not say who it is."""
+    return asking.participant != "required" or asking.anonymous == "public"
+
+
+def granted(key: str | None, asking: Asking, until: float | None = None) -> Grant:
+    """What `key` (None: anybody) may read on the route that is asked for."""
+    return Grant(key, channels(key, asking.topic), until)
+
+
 def channels(key: str | None, topic: str | None) -> tuple[str, ...]:
     """What `key` (None: anybody) may read: its own events and the public ones, of `topic` where the route has one."""
     public = PUBLIC if topic is None else topic_channel(topic)
     return (public,) if key is None else (participant_channel(key), public)
-
-
-def authenticator(mode: str, canonical: Canonical) -> Authenticator:
-    """The authenticator of this `[auth] mode`, which reads keys with `canonical`. Raises ValueError for an unknown one."""
-    if mode == "claim":
-        return Claim(canonical)
-    raise ValueError('the only [auth] mode is "claim"')

@@ -291,3 +291,4 @@ class _Reader:
             if not is_loopback(address):
                 wrong = f"{shown(text)} can be reached from outside of this machine"
                 self.mistakes.append(f"{self.places[key]}: {wrong}; with --dev 127.0.0.1, [::1] or a Unix socket")
+                self.bad.add(key)

@@ -281,6 +281,11 @@ def seconds(least: float = 0.0, above: bool = False) -> Decimal:
     return Decimal("seconds", least, MAX_SECONDS, above)
 
 
+def rate() -> Decimal:
+    """So many a second; 0 is no limit."""
+    return Decimal("a number a second", 0.0, 1e6)
+
+
 def size(least: int = 0, most: int = MAX_BYTES) -> Whole:
     """A number of bytes."""
     return Whole("bytes", least, most)
@@ -340,3 +345,13 @@ def url_complaint(text: str) -> str | None:
 
 
 URL = Text('such as "memory://" or "sqlite:///var/lib/sse-daemon/log.db"', url_complaint)
+
+
+def state_complaint(text: str) -> str | None:
+    """What makes `text` no place for what has to outlive the daemon."""
+    if text == "memory" or (text.startswith("/") and "\0" not in text):
+        return None
+    return f"{shown(text)} is no absolute path"
+
+
+STATE = Text('the absolute path of a folder, or "memory"', state_complaint)

@@ -25,13 +25,14 @@ def unplain(values: Mapping[str, Any]) -> Config:
 
 def share(config: Config, processes: int) -> Config:
     """What one of so many processes is to keep: its part of those limits that are meant for all streams together."""
-    streams = config.streams
+    streams, auth = config.streams, config.auth
     own = evolve(
         streams,
         max_streams=-(-streams.max_streams // processes),
         pinned_limit=-(-streams.pinned_limit // processes),
     )
-    return evolve(config, streams=own)
+    checks = evolve(auth, verify_rate=auth.verify_rate / processes, verify_rate_address=auth.verify_rate_address / processes)
+    return evolve(config, streams=own, auth=checks)
 
 
 def _values(table: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from attrs import AttrsInstance, Factory, field, frozen
 
-from sse_daemon.address import Tcp, Unix, listen_address, zmq_address
+from sse_daemon.address import Tcp, Unix, is_loopback, listen_address, zmq_address
 from sse_daemon.config_kinds import (
     ENTRY_POINT,
     HOSTS,
@@ -21,15 +21,18 @@ from sse_daemon.config_kinds import (
     ORIGINS,
     SHARED,
     SOCKET,
+    STATE,
     URL,
     ZMQ,
     Conflict,
     Decimal,
     Maybe,
     Or,
+    Switch,
     Whole,
     Word,
     count,
+    rate,
     refuse,
     seconds,
     setting,
@@ -111,17 +114,28 @@ class BackendConfig:
 
 @frozen(kw_only=True)
 class AuthConfig:
-    """`[auth]`: how a client shows who it is. Without a mode the daemon does not serve."""
+    """`[auth]`: how a client shows who it is."""
 
-    mode: Literal["claim"] | None = setting(Maybe(Word(("claim",))), None)
+    mode: Literal["proof", "claim"] = setting(Word(("proof", "claim")), "proof")
+    state: str | None = setting(Maybe(STATE), None)
+    proof_lifetime: float = setting(seconds(above=True), 3600.0)
+    # Nobody can look a browser's session up without its cookie, but whoever has stolen one has it for as long.
+    session_lifetime: float = setting(Decimal("seconds", 1, 86_400), 900.0)
+    # 60 to 70 s of as many signatures as are checked; about 150 bytes each.
+    max_nonces: int = setting(count(1), 200_000)
+    max_sessions: int = setting(count(), 100_000)
+    # A check is 0.1 ms of the loop's time: this is a fifth of a core.
+    verify_rate: float = setting(rate(), 2000.0)
+    verify_rate_address: float = setting(rate(), 200.0)
+    claim_is_trusted_network: bool = setting(Switch(), False)
     key_resolver: str | None = setting(Maybe(ENTRY_POINT), None)
 
 
 @frozen(kw_only=True)
 class ParticipantsConfig:
-    """`[participants]`: what a participant's key is."""
+    """`[participants]`: what a participant's key is; None: what the mode needs."""
 
-    keys: Literal["opaque", "ed25519"] = setting(Word(("opaque", "ed25519")), "opaque")
+    keys: Literal["opaque", "ed25519"] | None = setting(Maybe(Word(("opaque", "ed25519"))), None)
 
 
 @frozen(kw_only=True)
@@ -202,8 +216,26 @@ class Config:
         """Every route in the order in which it is tried: the built-in one, then `stream`."""
         return (EVENTS, *self.stream)
 
+    @property
+    def keys(self) -> Literal["opaque", "ed25519"]:
+        """What a participant's key is: as configured, or as the mode needs it."""
+        return self.participants.keys or ("ed25519" if self.auth.mode == "proof" else "opaque")
+
     def __attrs_post_init__(self) -> None:
-        refuse((*self._shared_addresses(), *self._shared_paths()))
+        refuse((*self._shared_addresses(), *self._shared_paths(), *self._unproven()))
+
+    def _unproven(self) -> Iterator[Conflict]:
+        auth = self.auth
+        if auth.mode == "proof" and self.keys == "opaque":
+            yield Conflict(("participants.keys", "auth.mode"), 'with mode "proof" keys have to be able to sign; "ed25519"')
+        for text in self.http.listen:
+            host = listen_address(text)
+            if auth.mode == "claim" and not auth.claim_is_trusted_network and not is_loopback(host):
+                wrong = (
+                    f'{shown(text)} can be reached from outside of this machine, and mode "claim" believes what every client says'
+                )
+                right = 'mode "proof", or claim_is_trusted_network = "on" if nobody is there who would lie'
+                yield Conflict(("auth.mode", "http.listen"), f"{wrong}; {right}")
 
     def _shared_addresses(self) -> Iterator[Conflict]:
         seen: dict[Tcp | Unix, str] = {}

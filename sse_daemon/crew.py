@@ -13,8 +13,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from sse_daemon.auth_link import Answers
 from sse_daemon.config import Config
 from sse_daemon.config_plain import plain, share
 from sse_daemon.desk import Drained, Readers, Row
@@ -86,10 +88,18 @@ class Worker:
 
 
 class Crew:
-    """All workers. ready: why the daemon is not ready, or None; keep: runs what must not end as long as the daemon runs."""
+    """All workers. ready: why the daemon is not ready, or None; keep: runs what must not end as long as the daemon runs.
+
+    answers: what they may ask beside what the relay and this answer.
+    """
 
     def __init__(
-        self, config: Config, relay: Relay, ready: Callable[[], str | None], keep: Callable[[Coroutine[Any, Any, None]], None]
+        self,
+        config: Config,
+        relay: Relay,
+        ready: Callable[[], str | None],
+        keep: Callable[[Coroutine[Any, Any, None]], None],
+        answers: Answers = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.taps: dict[Callable[[Sequence[Event]], None], None] = {}
@@ -105,6 +115,7 @@ class Crew:
         """What the workers know of our readiness, and since when."""
         self._loop_lag = LoopLag(self._loop)
         self._keep = keep
+        self._answers = answers
         self._sets: Sequence[Sequence[socket.socket]] = ()
 
     # The log's side.
@@ -137,7 +148,7 @@ class Crew:
         self._workers[number] = worker
         link = worker.link
         self._relay.attach(link)
-        link.calls["hello"] = self._hello
+        link.calls |= {"hello": self._hello, **self._answers}
         link.posts["tick"] = lambda values: self._heard(worker, values)
         link.posts["ready"] = lambda: self._greeted(worker)
         link.closed = lambda: self._gone(worker)

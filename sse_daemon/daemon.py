@@ -22,6 +22,8 @@ from tornado.httpserver import HTTPServer
 import sse_daemon
 from sse_daemon import admin, log, systemd, web
 from sse_daemon.appender import Appender, Log
+from sse_daemon.auth_link import answers
+from sse_daemon.auth_modes import book
 from sse_daemon.backend import Backend, Opened
 from sse_daemon.census import Census
 from sse_daemon.config import Config
@@ -30,7 +32,7 @@ from sse_daemon.crew import Crew
 from sse_daemon.desk import Streams
 from sse_daemon.directory import Directory
 from sse_daemon.envelope import Bounds
-from sse_daemon.errors import AddressError, BackendError, ConfigError, WorkerFailed
+from sse_daemon.errors import AddressError, AuthUnusable, BackendError, ConfigError, WorkerFailed
 from sse_daemon.event import Event, Logged
 from sse_daemon.floor import Floor
 from sse_daemon.ingest import Ingest
@@ -93,6 +95,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        await self._open_book()
         await self._open_backend()
         self._exit.push_async_callback(self._close_tasks)
         self._bind_ingest()
@@ -100,6 +103,12 @@ class Daemon:
         self._listen_admin()
         await self._front.start(self._listening.sets)
         self._begin()
+
+    async def _open_book(self) -> None:
+        self._book = book(self.config, os.environ, os.getuid(), time.time, time.monotonic)
+        if self._book is not None:
+            self._exit.callback(self._book.close)
+            await self._book.ready()
 
     async def _open_backend(self) -> None:
         self._front: Floor | Crew  # set below, without an await between: `deliver` is not called before
@@ -114,14 +123,14 @@ class Daemon:
         self._exit.push_async_callback(self._front.close)
 
     def _floor(self, opened: Opened) -> Floor:
-        floor = Floor(self.config, self._backend, opened, self._directory, lambda: self.why_not_ready)
+        floor = Floor(self.config, self._backend, opened, self._directory, lambda: self.why_not_ready, proofs=self._book)
         self._streams: Streams = floor.desk
         self._log: Log = self._backend
         return floor
 
     def _crew(self, opened: Opened) -> Crew:
         relay = self._log = Relay(self._backend, opened.incarnation, opened.head, lambda: self._directory.topics)
-        crew = self._streams = Crew(self.config, relay, lambda: self.why_not_ready, self._spawn)
+        crew = self._streams = Crew(self.config, relay, lambda: self.why_not_ready, self._spawn, answers(self._book))
         return crew
 
     def _bind_ingest(self) -> None:
@@ -162,6 +171,7 @@ class Daemon:
             about=self._about(),
             wall=time.time,
             read_key=self._read_key,
+            revoke=lambda key: 0 if self._book is None else self._book.revoke(key),
         )
         path = Path(self.config.admin.socket)
         try:
@@ -200,7 +210,7 @@ class Daemon:
             "ingest": ",".join(self._ingest.addresses),
             "admin": str(self.config.admin.socket),
             "backend": self.config.backend.url,
-            "auth": self.config.auth.mode or "",
+            "auth": self.config.auth.mode,
             "version": sse_daemon.__version__,
         }
 
@@ -268,6 +278,9 @@ class Daemon:
             "topics": len(self._directory.topics),
             "append_queue_bytes": self._appender.bytes,
             "log_position": self._head,
+            "nonces": 0 if self._book is None else self._book.nonces,
+            "sessions": 0 if self._book is None else self._book.sessions,
+            "clients_unproven": float(self.config.auth.mode == "claim"),
             "ready": float(self.why_not_ready is None),
             "start_time_seconds": self.started,
         }
@@ -344,6 +357,6 @@ async def serve(config: Config, backend: Backend, reload: Callable[[], Config]) 
     try:
         inherited = [found.socket for found in systemd.inherited_sockets()]
         return await Daemon(config, backend, reload, inherited).run()
-    except (AddressError, BackendError, WorkerFailed) as error:
+    except (AddressError, AuthUnusable, BackendError, WorkerFailed) as error:
         logging.getLogger("sse_daemon").error("cannot start", extra={"reason": str(error)})
         return 1

@@ -13,7 +13,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.bindings import crypto_core_ed25519_is_valid_point, crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from sse_daemon.errors import DigestKey, InvalidParticipant
 
@@ -68,6 +69,18 @@ def check(key: bytes) -> None:
     """
     if not crypto_core_ed25519_is_valid_point(key):
         raise InvalidParticipant("these 32 bytes are no Ed25519 key: no point of the curve's prime-order group")
+
+
+def verify(key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether `signature`, 64 bytes, is one of `message` by `key`, which `check` has found to be a key.
+
+    libsodium refuses what RFC 8032 allows to be refused: an S that is not reduced, and an R of small order.
+    """
+    try:
+        crypto_sign_open(signature + message, key)
+    except BadSignatureError:
+        return False
+    return True
 
 
 def is_digest(text: str) -> bool:

@@ -4,6 +4,8 @@
     ├── ConfigError             the configuration cannot be used; carries every mistake
     ├── AddressError            an address, port or path cannot be listened on
     ├── WorkerFailed            a process that is to hold streams could not be started
+    ├── AuthUnusable            the way of knowing who a client is cannot work; no other takes its place
+    ├── KeyFileError            a file of a secret key cannot be read, used or made
     ├── InvalidParticipant      a text is no participant's key
     │   └── DigestKey           it names its key by a digest, and nobody here can look that up
     ├── InvalidCursor           a text is no cursor
@@ -54,6 +56,14 @@ class WorkerFailed(SseDaemonError):
     """A process that is to hold streams could not be started."""
 
 
+class AuthUnusable(SseDaemonError):
+    """The `[auth] mode` cannot do its work; the message says why, and what would help. Nothing weaker takes its place."""
+
+
+class KeyFileError(SseDaemonError):
+    """A file of a secret key cannot be read, used or made; the message says why and holds nothing of it."""
+
+
 class InvalidParticipant(SseDaemonError):
     """A text is not the key of a participant; the message says why and does not repeat the text. `code` is what is answered."""
 
@@ -90,14 +100,17 @@ class Refusal(SseDaemonError):
 class RequestRefused(SseDaemonError):
     """A client's HTTP request is answered with `status` and the JSON {"error": code, "detail": detail}.
 
-    Neither text may contain anything that the client sent.
+    Neither text may contain anything that the client sent. retry_after: seconds, for the header of that name; date: Unix seconds
+    by the clock that signatures are judged by, for the Date header.
     """
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, retry_after: int | None = None, date: float | None = None) -> None:
         super().__init__(f"{status} {code}: {detail}")
         self.status = status
         self.code = code
         self.detail = detail
+        self.retry_after = retry_after
+        self.date = date
 
 
 class BackendError(SseDaemonError):

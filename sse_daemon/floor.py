@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from sse_daemon import web
-from sse_daemon.auth import authenticator
+from sse_daemon.auth_book import Proofs
+from sse_daemon.auth_modes import authenticator
 from sse_daemon.backend import Backend, Opened
 from sse_daemon.catchup import CatchUp
 from sse_daemon.config import Config
@@ -23,8 +24,7 @@ from sse_daemon.event import Logged
 from sse_daemon.followed import Followed
 from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
-from sse_daemon.keys import reader
-from sse_daemon.listener import Listener
+from sse_daemon.listener import Listener, name_of
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.loop_lag import LoopLag
@@ -36,6 +36,7 @@ class Floor:
     """Made of a log that has just been opened; `deliver` is to be called with what it delivers from then on.
 
     ready, name, reach: as in `Site`. followed: the channels of which events come, where that is not all of them.
+    proofs: the book of what clients have proven, where the mode of `[auth]` has one. Raises AuthUnusable.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Floor:
         name: str = "",
         reach: Callable[[], Awaitable[int]] | None = None,
         followed: Followed | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         self.config = config
         loop = self._loop = asyncio.get_running_loop()
@@ -68,6 +70,7 @@ class Floor:
         self._exit.callback(loop_lag.close)
         door.overrun = lambda: loop_lag.sustained(self.config.streams.shed_lag)
         self.desk = Desk(hub, door, self.catchup, self._liveness, longpoll, loop_lag, time.time)
+        self._authenticator = authenticator(lambda: self.config, proofs)
         self._entrance = web.Entrance(
             Site(
                 config=lambda: self.config,
@@ -77,7 +80,7 @@ class Floor:
                 liveness=self._liveness,
                 backend=backend,
                 directory=directory,
-                authenticator=authenticator(config.auth.mode or "", reader(config)),
+                authenticator=self._authenticator,
                 door=door,
                 guests=Guests(lambda: self.config, hub.streams, loop.time),
                 ready=ready,
@@ -93,7 +96,8 @@ class Floor:
         self.hub.deliver(batch, after, last)
 
     async def start(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
-        """Accepts from the first of these sets of sockets."""
+        """Accepts from the first of these sets of sockets, once it can tell who asks. Raises AuthUnusable."""
+        await self._authenticator.open([name_of(each) for each in sockets[0]])
         send_buffer = self.config.streams.send_buffer
         self._listeners = [Listener(each, self._loop, send_buffer, self._entrance.serve) for each in sockets[0]]
         for listener in self._listeners:

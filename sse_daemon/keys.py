@@ -35,7 +35,7 @@ def reader(config: Config) -> Canonical:
     Clients and producers have one each: keys that strangers make up cannot push out those of events.
     """
     resolver = config.auth.key_resolver
-    if config.participants.keys == "opaque":
+    if config.keys == "opaque":
         if resolver is not None:
             wrong = 'is asked for keys behind Ed25519 identifiers only, and [participants] keys is "opaque"; "ed25519" there'
             raise ConfigError([f"[auth] key_resolver: {wrong}"])

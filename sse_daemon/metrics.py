@@ -57,6 +57,9 @@ METRICS = (
     Description("shedding", "gauge", "1 while new streams are sent away because everything is late, else 0; workers added up."),
     Description("workers", "gauge", "Worker processes that hold streams; 0 where the daemon is one process."),
     Description("workers_replaced_total", "counter", "Worker processes that ended and were replaced."),
+    Description("nonces", "gauge", "Used signatures that are remembered."),
+    Description("sessions", "gauge", "Sessions of browsers."),
+    Description("clients_unproven", "gauge", "1 if clients are believed who they are, else 0."),
     Description("ready", "gauge", "1 if the daemon is ready, else 0."),
     Description("start_time_seconds", "gauge", "When the daemon started, in Unix seconds."),
 )

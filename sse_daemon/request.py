@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 import ujson
 
-from sse_daemon.auth import Asking
+from sse_daemon.auth import Asking, Message
 from sse_daemon.config_route import EVENTS, Route
 from sse_daemon.envelope import MAX_NAME
 from sse_daemon.errors import InvalidCursor, RequestRefused
@@ -28,7 +28,7 @@ _PLACE = re.compile(r"\{(\w+)\}")
 class Request(NamedTuple):
     """A request to `route`. header, query: the values of a header and of a query parameter; parameters: the names in the query.
 
-    places: what stands for the placeholders of the route's path; address: the peer.
+    places: what stands for the placeholders of the route's path; address: the peer; message: its head as it came.
     """
 
     route: Route
@@ -37,6 +37,7 @@ class Request(NamedTuple):
     parameters: Collection[str]
     places: Mapping[str, str]
     address: str
+    message: Message
 
     def topic(self) -> str | None:
         """The route's topic with the path's places in it, or None."""
@@ -51,7 +52,7 @@ class Request(NamedTuple):
         """The request as those see it who decide what it may read."""
         route = self.route
         keys = self.header(route.header), self.query(route.query)
-        return Asking(*keys, route.participant, route.anonymous, topic, self.address)
+        return Asking(*keys, route.participant, route.anonymous, topic, self.address, self.message)
 
     def cursor(self, incarnation: str, head: int) -> tuple[Cursor | None, str | None]:
         """The cursor that the client comes back with; or None and why the one it sent is no use: the reason of its `resync`."""

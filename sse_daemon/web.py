@@ -19,6 +19,7 @@ from sse_daemon.log import Sometimes, logger
 from sse_daemon.web_handlers import Events, Health, Nothing, Ready
 from sse_daemon.web_lean import LeanDoor
 from sse_daemon.web_request import pattern
+from sse_daemon.web_session import Session
 from sse_daemon.web_site import Site
 
 MAX_REQUEST_BODY = 64 * 1024
@@ -106,7 +107,8 @@ def serve(http: HTTPServer, connection: socket.socket, peer: Any) -> None:
 
 def application(site: Site) -> Application:
     """The routes: the built-in ones and every `[[stream]]`."""
-    handlers: list[Any] = [(r"/healthz", Health, {"site": site}), (r"/readyz", Ready, {"site": site})]
+    own = (("/healthz", Health), ("/readyz", Ready), ("/session", Session))
+    handlers: list[Any] = [(path, handler, {"site": site}) for path, handler in own]
     for route in site.config().routes:
         handlers.append((pattern(route.path).pattern, Events, {"site": site, "header": route.header}))
     return Application(handlers, default_handler_class=Nothing, default_handler_args={"site": site}, log_function=lambda _: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from email.utils import formatdate
 from typing import Any, NamedTuple
 
 from sse_daemon import sse
@@ -24,6 +25,8 @@ STREAM_HEADERS = (
     ("X-Accel-Buffering", "no"),
     ("X-Content-Type-Options", "nosniff"),
 )
+CLAIMED = ("Sse-Daemon-Auth", "claim")
+"""What every answer says where nothing proves who a client is."""
 ERRORS = {
     400: ("bad_request", "the request is malformed"),
     404: ("not_found", "there is no such route"),
@@ -48,8 +51,10 @@ class Answer(NamedTuple):
 def refusal(refused: RequestRefused, retry_after: int | None = None) -> Answer:
     """A refusal as JSON."""
     headers = [("Content-Type", "application/json")]
-    if retry_after is not None:
-        headers.append(("Retry-After", str(retry_after)))
+    if (seconds := refused.retry_after if retry_after is None else retry_after) is not None:
+        headers.append(("Retry-After", str(seconds)))
+    if refused.date is not None:
+        headers.append(("Date", formatdate(refused.date, usegmt=True)))
     return Answer(refused.status, headers, sse.dumps({"error": refused.code, "detail": refused.detail}))
 
 
@@ -63,6 +68,11 @@ def explained(request: Request, error: RequestRefused | BackendError) -> Answer:
     if isinstance(error, RequestRefused):
         complain(request, "request refused", code=error.code)
         return refusal(error)
+    return failed(error)
+
+
+def failed(error: BackendError) -> Answer:
+    """The answer to a request for which the log, or the process that has it, was not there."""
     _log.warning("the backend failed a request", extra={"error": str(error)})
     return refusal(RequestRefused(503, "unavailable", "the log does not answer; try again"), retry_after=LOG_AGAIN)
 
@@ -81,13 +91,17 @@ def away(site: Site, asked: Asked, reason: str) -> Answer:
 
 def common_headers(site: Site, origins: Sequence[str]) -> Headers:
     """What every answer has that is no stream. origins: the request's."""
-    return [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *cors(site, origins)]
+    return [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *_unproven(site), *cors(site, origins)]
 
 
 def stream_head(site: Site, origins: Sequence[str], *, chunked: bool) -> bytes:
     """The head of a stream's response. origins: the request's; chunked: HTTP/1.1."""
     framing = [("Transfer-Encoding", "chunked")] if chunked else []
-    return sse.head("200 OK", [*STREAM_HEADERS, *cors(site, origins), *framing, ("Connection", "close")])
+    return sse.head("200 OK", [*STREAM_HEADERS, *_unproven(site), *cors(site, origins), *framing, ("Connection", "close")])
+
+
+def _unproven(site: Site) -> Headers:
+    return [] if site.authenticator.proves else [CLAIMED]
 
 
 def cors(site: Site, origins: Sequence[str]) -> Headers:

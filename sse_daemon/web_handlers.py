@@ -19,6 +19,7 @@ from sse_daemon.web_opening import Away, bare, decide, join
 from sse_daemon.web_request import Asked, check, request_of, understand
 from sse_daemon.web_site import Site
 
+SIGNED_HEADERS = ("X-Public-Key", "Signature-Input", "Signature")
 BODILESS = ("GET", "HEAD", "OPTIONS")
 
 _log = logger("web")
@@ -27,6 +28,7 @@ _log = logger("web")
 class Base(RequestHandler):
     """What all answers share: CORS by an exact list, errors as JSON, nothing of the request in a header."""
 
+    methods = METHODS
     route_headers: tuple[str, ...] = ()
 
     def initialize(self, site: Site) -> None:
@@ -55,11 +57,12 @@ class Base(RequestHandler):
     def options(self, **_: str) -> None:
         """A preflight, or a plain question what is allowed."""
         self.set_status(204)
-        self.set_header("Allow", METHODS)
+        self.set_header("Allow", self.methods)
         if "Access-Control-Allow-Origin" in self._headers:
-            self.set_header("Access-Control-Allow-Methods", METHODS)
+            self.set_header("Access-Control-Allow-Methods", self.methods)
             allowed = ("Last-Event-ID", "Cache-Control", "Authorization", *self.route_headers)
-            self.set_header("Access-Control-Allow-Headers", ", ".join(allowed))
+            signing = SIGNED_HEADERS if self.site.authenticator.proves else ()
+            self.set_header("Access-Control-Allow-Headers", ", ".join(dict.fromkeys((*allowed, *signing))))
             self.set_header("Access-Control-Max-Age", "600")
 
     def answer_and_close(self, answer: Answer) -> None:
@@ -74,7 +77,7 @@ class Base(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         if status_code == 405:  # RFC 9110, 15.5.6: it says what is allowed
-            self.set_header("Allow", METHODS)
+            self.set_header("Allow", self.methods)
         self.answer_and_close(failure(status_code))
 
     def compute_etag(self) -> None:
@@ -128,7 +131,8 @@ class Events(Base):
         http = self.request
         peer = peer_name(getattr(http.connection.context, "address", None))  # type: ignore[union-attr]
         try:
-            request = request_of(self.site.config().routes, http.path, http.headers, http.query_arguments, peer)
+            routes, method, target = self.site.config().routes, http.method or "", http.uri or ""
+            request = request_of(routes, method, target, http.headers, http.query_arguments, peer)
         except RequestRefused as refused:
             self.answer_and_close(refusal(refused))
             return

@@ -78,11 +78,11 @@ class LeanDoor:
         line, _, fields = seen.decode("latin-1").partition("\r\n")
         try:
             start, headers = parse_request_start_line(line), HTTPHeaders.parse(fields)
-            path, _, query = start.path.partition("?")
+            query = start.path.partition("?")[2]
             arguments = parse_qs_bytes(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
             if not _is_plain(start, headers):
                 return None
-            request = request_of(self._site.config().routes, path, headers, arguments, peer_name(peer))
+            request = request_of(self._site.config().routes, start.method, start.path, headers, arguments, peer_name(peer))
         except (HTTPInputError, ValueError, RequestRefused):
             return None
         return None if request.wants_json() else request
@@ -122,7 +122,7 @@ class LeanDoor:
             ("Content-Length", str(len(answer.body))),
             ("Connection", "close"),
         ]
-        headers = {**dict(common), **dict(answer.headers), **dict(ending)}
+        headers = {**dict(common), **dict(ending), **dict(answer.headers)}
         return sse.head(f"{answer.status} {responses[answer.status]}", headers.items()) + answer.body
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tornado.escape import url_unescape
 from tornado.httputil import HTTPHeaders
 
-from sse_daemon.auth import Grant
+from sse_daemon.auth import Grant, Message
 from sse_daemon.config_route import Route
 from sse_daemon.errors import RequestRefused
 from sse_daemon.event import Cursor
@@ -46,13 +46,18 @@ def pattern(path: str) -> re.Pattern[str]:
 
 
 def request_of(
-    routes: Iterable[Route], path: str, headers: HTTPHeaders, arguments: Mapping[str, Sequence[bytes]], peer: str
+    routes: Iterable[Route], method: str, target: str, headers: HTTPHeaders, arguments: Mapping[str, Sequence[bytes]], peer: str
 ) -> Request:
-    """The request in the terms of its route. arguments: the query; peer: the client's address. Raises RequestRefused."""
+    """The request in the terms of its route. target: path and query; arguments: the query; peer: the client's address.
+
+    Raises RequestRefused.
+    """
+    path, _, query = target.partition("?")
     for route in routes:
         if (found := pattern(route.path).fullmatch(path)) is not None:
             places = {name: _text(url_unescape(part, encoding=None, plus=False)) for name, part in found.groupdict().items()}
-            return Request(route, headers.get_list, _values(arguments), arguments, places, peer)
+            message = Message(method, path, query, headers.get_list)
+            return Request(route, headers.get_list, _values(arguments), arguments, places, peer, message)
     raise RequestRefused(404, "not_found", "there is no such route")
 
 

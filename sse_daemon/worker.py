@@ -16,11 +16,12 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from sse_daemon import log
+from sse_daemon.auth_link import LinkedProofs
 from sse_daemon.backend import Backend
 from sse_daemon.config import Config
 from sse_daemon.config_plain import unplain
 from sse_daemon.directory import Directory
-from sse_daemon.errors import BackendError
+from sse_daemon.errors import AuthUnusable, BackendError
 from sse_daemon.event import Logged, Topic
 from sse_daemon.floor import Floor
 from sse_daemon.followed import Followed
@@ -88,7 +89,7 @@ class Worker:
         async with self._exit:
             try:
                 await self._start()
-            except BackendError as error:
+            except (BackendError, AuthUnusable) as error:
                 _log.error("cannot start", extra={"reason": str(error)})
                 return 1
             await self._serve()
@@ -111,6 +112,7 @@ class Worker:
             name=f"{self._name}-",
             reach=self._follower.reach,
             followed=self._followed,
+            proofs=LinkedProofs(self._link),
         )
         self._exit.push_async_callback(self._floor.close)
         self._take_over(bars, drained)

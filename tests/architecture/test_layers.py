@@ -18,20 +18,34 @@ LAYERS: dict[int, tuple[str, ...]] = {
     0: ("__init__", "errors"),
     1: ("event", "participant", "ed25519"),
     2: (
-        *("address", "census", "codec", "directory", "envelope", "metrics", "sse", "subscription", "tally", "window", "followed"),
-        *("buckets", "gate"),
+        *(
+            "address",
+            "buckets",
+            "census",
+            "codec",
+            "directory",
+            "envelope",
+            "metrics",
+            "signature",
+            "sse",
+            "subscription",
+            "tally",
+            "window",
+            "followed",
+        ),
+        *("gate",),
     ),
     3: (
         *("backend", "timely", "auth", "log", "link"),
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
-        "keys",
+        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_proof", "auth_modes"),
     ),
     4: (
         *("stream", "poller", "batches", "waiter", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
         *("appender", "listener", "listening", "door", "request", "relay", "desk", "guests"),
     ),
     5: (
-        *("ingest", "web_site", "web_request", "web_answer", "web_opening", "web_lean", "web_handlers", "web"),
+        *("ingest", "web_site", "web_request", "web_answer", "web_opening", "web_lean", "web_handlers", "web_session", "web"),
         *("admin", "systemd", "floor", "crew"),
     ),
     6: ("worker", "daemon"),
@@ -40,7 +54,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
 # Libraries for programs that are not the daemon: light, each a ladder of its own on top of these modules.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "producer": (("errors",), ("publishing", "publish_link", "async_producer", "producer")),
-    "consumer": (("errors", "event", "participant"), ("event_stream", "reconnecting", "consumer")),
+    "signer": (("errors", "signature"), ("signer",)),
+    "consumer": (("errors", "event", "participant", "signature", "signer"), ("event_stream", "reconnecting", "consumer")),
     "bench": (
         (),
         (
@@ -80,13 +95,13 @@ WALLS: dict[str, tuple[str, ...]] = {
     "attrs": ("config*",),
     "click": ("cli*",),
     "httpx": ("event_stream", "consumer", "cli*"),
-    "nacl": ("ed25519",),
+    "nacl": ("ed25519", "signer"),
     "httpx_sse": ("event_stream", "consumer", "cli*"),
     "prometheus_client": ("metrics",),
     "rich": ("cli*",),
     "sqlite3": ("backends.sqlite*",),
     "tornado": ("web*", "admin", "daemon"),
-    "tornado.web": ("web", "web_handlers", "admin"),
+    "tornado.web": ("web", "web_handlers", "web_session", "admin"),
     "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
     "zmq": ("ingest", "publish_link", "async_producer", "producer", "bench.sender"),
 }

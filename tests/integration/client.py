@@ -73,13 +73,14 @@ def query(path: str, **parameters: str) -> str:
 
 
 class Client:
-    """One TCP connection to the daemon. `buffer`: bytes that the kernel keeps for a client that does not read."""
+    """One TCP connection to the daemon. buffer: bytes that the kernel keeps for a client that does not read; source: its address."""
 
-    def __init__(self, port: int, buffer: int | None = None) -> None:
+    def __init__(self, port: int, buffer: int | None = None, source: str = "127.0.0.1") -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(DEADLINE)
+        self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", port))
         self._read = b""
 
@@ -89,14 +90,14 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.socket.close()
 
-    def get(self, target: str, *headers: Header, method: str = "GET", version: str = "1.1") -> Response:
+    def get(self, target: str, *headers: Header, method: str = "GET", version: str = "1.1", host: str = "localhost") -> Response:
         """Sends a request and reads the head of its response."""
-        self.ask(target, *headers, method=method, version=version)
+        self.ask(target, *headers, method=method, version=version, host=host)
         return Response(self, method)
 
-    def ask(self, target: str, *headers: Header, method: str = "GET", version: str = "1.1") -> None:
+    def ask(self, target: str, *headers: Header, method: str = "GET", version: str = "1.1", host: str = "localhost") -> None:
         """Sends a request."""
-        lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *(f"{name}: {value}" for name, value in headers)]
+        lines = [f"{method} {target} HTTP/{version}", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
     def line(self) -> bytes:

@@ -59,7 +59,7 @@ class RunningDaemon:
         self._config = self.directory / "sse-daemon.toml"
         self._config.write_text(config)
         self._options, self._dev = tuple(options), dev
-        self._environ = environ(env or {})
+        self._environ = environ({"STATE_DIRECTORY": str(self.directory / "state"), **(env or {})})
         self._log = self.directory / "log"
         self._log.touch()
 

@@ -20,13 +20,16 @@ ANY = ("--http", "127.0.0.1:0", "--pubsub", "tcp://127.0.0.1:0", "--acked", "tcp
 # Refusals
 
 
-def test_without_a_mode_it_refuses_and_says_what_to_do(tmp_path: Path) -> None:
-    done = command("serve", *ANY, "--admin", str(tmp_path / "a"))
+def test_claims_are_believed_on_this_machine_only_unless_twice_said(tmp_path: Path) -> None:
+    arguments = ("serve", "--admin", str(tmp_path / "a"), "--http", "0.0.0.0:0", *ANY[2:])
+    done = command(*arguments, SSE_DAEMON_AUTH_MODE="claim")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("sse-daemon: [auth] mode: is not set")
-    assert '"claim"' in line and "serve --dev" in line
+    assert line.startswith("sse-daemon: SSE_DAEMON_AUTH_MODE: '0.0.0.0:0' can be reached from outside of this machine")
     assert not (tmp_path / "a").exists()
+    claim = '[auth]\nmode = "claim"\nclaim_is_trusted_network = "on"\n'
+    with RunningDaemon(config=claim, dev=False, http=("0.0.0.0:0",)) as daemon:
+        assert daemon.ready["auth"] == "claim"
 
 
 def test_every_mistake_is_told_before_anything_is_opened(tmp_path: Path) -> None:
@@ -168,9 +171,9 @@ def test_check_config_passes_what_serve_would_start(tmp_path: Path) -> None:
     assert command("check-config", str(file)).stdout == f"{file}: no mistakes\n"
     assert json.loads(command("check-config", str(file), "--json").stdout) == {"ok": True, "mistakes": []}
     file.write_text("")
-    assert command("check-config", str(file)).returncode == 2
-    assert command("check-config", str(file), "--dev").returncode == 0
-    assert command("check-config", str(file), SSE_DAEMON_AUTH_MODE="claim").returncode == 0
+    assert command("check-config", str(file)).returncode == 0
+    assert command("check-config", str(file), SSE_DAEMON_PARTICIPANTS_KEYS="opaque").returncode == 2
+    assert command("check-config", str(file), "--dev", SSE_DAEMON_PARTICIPANTS_KEYS="opaque").returncode == 0
     assert command("check-config", SSE_DAEMON_AUTH_MODE="claim").stdout == "defaults and environment: no mistakes\n"
     assert command("check-config", str(file), "--dev", SSE_DAEMON_BACKEND_URL="nosuch://").returncode == 0, "--dev: memory"
     assert command("check-config", SSE_DAEMON_AUTH_MODE="claim", SSE_DAEMON_BACKEND_URL="nosuch://").returncode == 2

@@ -4,38 +4,43 @@ from typing import Any
 
 import pytest
 
-from sse_daemon.auth import Asking, Claim, Grant, authenticator, channels, claimed_key
+from sse_daemon.auth import Asking, Grant, Message, channels, claimed_key
+from sse_daemon.auth_claim import Claim
 from sse_daemon.errors import RequestRefused
 from sse_daemon.participant import canonical
 
+MESSAGE = Message("GET", "/events", "", lambda name: ())
+
 
 def asking(**changes: Any) -> Asking:
-    plain = Asking([], [], participant="required", anonymous="refuse", topic=None, address="127.0.0.1:1")
+    plain = Asking([], [], participant="required", anonymous="refuse", topic=None, address="127.0.0.1:1", message=MESSAGE)
     return plain._replace(**changes)
 
 
 async def refused(asking: Asking) -> tuple[int, str]:
     with pytest.raises(RequestRefused) as caught:
-        await Claim(canonical).admit(asking)
+        await Claim(canonical, False).admit(asking)
     for sent in (*asking.header_keys, *asking.query_keys):
         assert len(sent) < 3 or sent not in caught.value.detail
     return caught.value.status, caught.value.code
 
 
 async def test_a_participant_reads_its_own_channel_and_the_public_one() -> None:
-    assert await Claim(canonical).admit(asking(header_keys=["alice"])) == Grant("alice", ("participant/alice", "public"), None)
-    assert await Claim(canonical).admit(asking(query_keys=["bob"])) == Grant("bob", ("participant/bob", "public"), None)
+    assert await Claim(canonical, False).admit(asking(header_keys=["alice"])) == Grant(
+        "alice", ("participant/alice", "public"), None
+    )
+    assert await Claim(canonical, False).admit(asking(query_keys=["bob"])) == Grant("bob", ("participant/bob", "public"), None)
 
 
 async def test_on_a_route_with_a_topic_only_that_topics_public_events() -> None:
-    granted = await Claim(canonical).admit(asking(header_keys=["alice"], topic="chat.42"))
+    granted = await Claim(canonical, False).admit(asking(header_keys=["alice"], topic="chat.42"))
     assert granted.channels == ("participant/alice", "topic/chat.42")
-    granted = await Claim(canonical).admit(asking(participant="none", topic="chat.42"))
+    granted = await Claim(canonical, False).admit(asking(participant="none", topic="chat.42"))
     assert granted.channels == ("topic/chat.42",)
 
 
 async def test_the_header_wins() -> None:
-    granted = await Claim(canonical).admit(asking(header_keys=["alice"], query_keys=["bob"]))
+    granted = await Claim(canonical, False).admit(asking(header_keys=["alice"], query_keys=["bob"]))
     assert granted.participant == "alice"
     assert "participant/bob" not in granted.channels
 
@@ -72,14 +77,14 @@ async def test_what_is_no_key_is_refused_on_every_route_that_looks(place: str, k
 async def test_who_may_come_without_a_key(participant: str, anonymous: str, admitted: bool) -> None:
     asked = asking(participant=participant, anonymous=anonymous)
     if admitted:
-        assert await Claim(canonical).admit(asked) == Grant(None, ("public",), None)
+        assert await Claim(canonical, False).admit(asked) == Grant(None, ("public",), None)
     else:
         assert await refused(asked) == (401, "participant_required")
 
 
 async def test_a_route_without_participants_does_not_even_look() -> None:
     asked = asking(participant="none", header_keys=["alice", "bob"], query_keys=["*"])
-    assert await Claim(canonical).admit(asked) == Grant(None, ("public",), None)
+    assert await Claim(canonical, False).admit(asked) == Grant(None, ("public",), None)
 
 
 def test_a_key_is_claimed_once_or_not_at_all() -> None:
@@ -91,10 +96,3 @@ def test_nobody_reads_a_channel_of_somebody_else() -> None:
     assert channels(None, None) == ("public",)
     assert channels("public", None) == ("participant/public", "public")
     assert channels(None, "t") == ("topic/t",)
-
-
-def test_modes_are_known_by_name() -> None:
-    assert isinstance(authenticator("claim", canonical), Claim)
-    for mode in ("", "none", "Claim"):
-        with pytest.raises(ValueError, match="claim"):
-            authenticator(mode, canonical)

@@ -25,6 +25,7 @@ from sse_daemon.config import (
     AuthConfig,
     Config,
     HttpConfig,
+    ParticipantsConfig,
     Route,
     StreamsConfig,
     changed,
@@ -73,7 +74,7 @@ def test_without_any_source_every_default_holds() -> None:
     assert config.http.listen == ("127.0.0.1:8080",)
     assert config.ingest.max_frame == 1024 * 1024
     assert config.streams.heartbeat == 15.0
-    assert config.auth.mode is None
+    assert (config.auth.mode, config.keys) == ("proof", "ed25519")
 
 
 def test_the_bounds_of_the_log_are_those_of_the_port() -> None:
@@ -139,6 +140,7 @@ def test_a_file_is_read(file: Path) -> None:
         heartbeat = 5
         [auth]
         mode = "claim"
+        claim_is_trusted_network = "on"
         """,
     )
     assert config.http.listen == ("0.0.0.0:80", "[::1]:81", "unix:/run/x.sock")
@@ -181,8 +183,14 @@ def test_every_key_has_a_variable() -> None:
         for attribute in fields(cls):
             default = getattr(getattr(Config(), table), attribute.name)
             texts[variable(table, attribute.name)] = ",".join(default) if isinstance(default, tuple) else str(default or 0)
-    texts |= {"SSE_DAEMON_AUTH_MODE": "claim", "SSE_DAEMON_AUTH_KEY_RESOLVER": "keri"}
-    assert load(None, texts, {}) == Config(auth=AuthConfig(mode="claim", key_resolver="keri"))
+    texts |= {
+        "SSE_DAEMON_AUTH_CLAIM_IS_TRUSTED_NETWORK": "off",
+        "SSE_DAEMON_AUTH_KEY_RESOLVER": "keri",
+        "SSE_DAEMON_AUTH_STATE": "memory",
+        "SSE_DAEMON_PARTICIPANTS_KEYS": "ed25519",
+    }
+    wanted = Config(auth=AuthConfig(state="memory", key_resolver="keri"), participants=ParticipantsConfig(keys="ed25519"))
+    assert load(None, texts, {}) == wanted
 
 
 def test_options_win_over_the_environment_and_that_over_the_file(file: Path) -> None:
@@ -707,7 +715,7 @@ def test_the_annotated_file_loads_as_it_is_and_uncommented(file: Path) -> None:
     text = (ROOT / "systemd" / "sse-daemon.toml").read_text()
     assert read(file, text) == load(None, {}, {})
     config = read(file, re.sub(r"(?m)^#(?=[\w\[])", "", text))
-    assert config.auth.mode == "claim"
+    assert config.auth.mode == "proof"
     (route,) = config.stream
     assert route.topic == "chat.{chat}"
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sse_daemon.auth import Message
 from sse_daemon.config import EVENTS, Route
 from sse_daemon.errors import RequestRefused
 from sse_daemon.event import Cursor
@@ -26,7 +27,8 @@ def request(
     places: Mapping[str, str] | None = None,
 ) -> Request:
     asked, named = query or {}, headers or {}
-    return Request(route, lambda name: named.get(name, ()), lambda name: asked.get(name, ()), asked, places or {}, "peer")
+    message = Message("GET", route.path, "", lambda name: named.get(name, ()))
+    return Request(route, message.header, lambda name: asked.get(name, ()), asked, places or {}, "peer", message)
 
 
 @given(text=st.text(max_size=80))

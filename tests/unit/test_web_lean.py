@@ -11,6 +11,8 @@ import pytest
 from attrs import evolve
 
 from sse_daemon.auth import Asking, Grant
+from sse_daemon.auth_claim import Claim
+from sse_daemon.participant import canonical
 from sse_daemon.web_lean import LeanDoor
 from tests.unit.web_house import House, answer, get, house
 
@@ -123,12 +125,12 @@ async def test_both_doors_say_the_same(house: House, kind: str, accept: str) -> 
 
 
 async def test_a_defect_is_answered_and_logged(house: House, expect_log: Callable[..., Any]) -> None:
-    class Broken:
+    class Broken(Claim):
         async def admit(self, asking: Asking) -> Grant:
             raise KeyError("a defect")
 
     ours, theirs = house.connection(get(KEY))
-    door = LeanDoor(house.site._replace(authenticator=Broken()), house.loop)
+    door = LeanDoor(house.site._replace(authenticator=Broken(canonical, False)), house.loop)
     expect_log("sse_daemon.web", "request failed")
     assert door.take(ours, None)
     head, _, body = (await answer(theirs)).partition(b"\r\n\r\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sse_daemon import config, web
-from sse_daemon.auth import authenticator
+from sse_daemon.auth_modes import authenticator
 from sse_daemon.backend import Limits, Snapshots
 from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.catchup import CatchUp
@@ -21,7 +21,6 @@ from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import LongPoll
-from sse_daemon.participant import canonical
 from sse_daemon.web_site import Site
 from sse_daemon.window import Window
 
@@ -64,7 +63,7 @@ class House:
             liveness=self.liveness,
             backend=self.backend,
             directory=Directory({}, (), max_groups=1, max_topics=1),
-            authenticator=authenticator("claim", canonical),
+            authenticator=authenticator(lambda: self.config, None),
             door=self.door,
             guests=Guests(lambda: self.config, self.hub.streams, self.loop.time),
             ready=lambda: None,

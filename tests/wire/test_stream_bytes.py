@@ -34,6 +34,7 @@ HEAD = (
     b"Cache-Control: no-store\r\n"
     b"X-Accel-Buffering: no\r\n"
     b"X-Content-Type-Options: nosniff\r\n"
+    b"Sse-Daemon-Auth: claim\r\n"
     b"%b"
     b"Connection: close\r\n"
     b"\r\n"

@@ -1,0 +1,54 @@
+"""The modes by name: what `[auth] mode` comes to. None of them ever stands in for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sse_daemon.auth import Authenticator
+from sse_daemon.auth_book import Book, Proofs
+from sse_daemon.auth_claim import Claim
+from sse_daemon.auth_proof import Proof
+from sse_daemon.config import Config
+from sse_daemon.errors import AuthUnusable
+from sse_daemon.keys import reader
+from sse_daemon.nonce_file import NonceFile
+
+
+def authenticator(config: Callable[[], Config], proofs: Proofs | None) -> Authenticator:
+    """The one that is configured. config: what is in force; proofs: the daemon's book, where the mode has one."""
+    settings, canonical = config().auth, reader(config())
+    if settings.mode == "claim":
+        return Claim(canonical, settings.claim_is_trusted_network)
+    if proofs is None:
+        raise AuthUnusable("there is no book of proofs")
+    return Proof(settings, canonical, proofs, lambda: config().http)
+
+
+def book(
+    config: Config, environ: Mapping[str, str], uid: int, wall: Callable[[], float], elapsed: Callable[[], float]
+) -> Book | None:
+    """The book that the mode needs, if any. Raises AuthUnusable."""
+    auth = config.auth
+    if auth.mode != "proof":
+        return None
+    file = None if auth.state == "memory" else NonceFile(Path(auth.state or state_folder(environ, uid)))
+    return Book(file, auth.session_lifetime, auth.max_nonces, auth.max_sessions, wall, elapsed)
+
+
+def state_folder(environ: Mapping[str, str], uid: int) -> str:
+    """Where a daemon of user `uid` keeps what has to outlive it. Raises AuthUnusable if nothing says where.
+
+    systemd names the unit's StateDirectory; else it is the XDG base directory specification's, which ignores relative paths.
+    """
+    if given := environ.get("STATE_DIRECTORY"):
+        return given.partition(":")[0]
+    if environ.get("XDG_STATE_HOME", "").startswith("/"):
+        return environ["XDG_STATE_HOME"].rstrip("/") + "/sse-daemon"
+    if uid == 0:
+        return "/var/lib/sse-daemon"
+    if environ.get("HOME", "").startswith("/"):
+        return environ["HOME"].rstrip("/") + "/.local/state/sse-daemon"
+    raise AuthUnusable(
+        "nothing says where nonces can be kept: neither STATE_DIRECTORY nor HOME is set; [auth] state names a folder"
+    )
