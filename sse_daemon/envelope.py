@@ -226,7 +226,8 @@ def _event(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bou
         channels = (PUBLIC,) if topic is None else (PUBLIC, topic_channel(topic))
     attrs = _attrs(header["attrs"]) if "attrs" in header else ()
     retain = _flag(header["retain"], "bad_retain", "retain") if "retain" in header else False
-    draft = Draft(channels, kind, topic, attrs, _data(header, rest), None, retain, sender, n)
+    # As the class does it, without its detour over keywords and defaults: every event passes here.
+    draft = tuple.__new__(Draft, (channels, kind, topic, attrs, _data(header, rest), None, retain, sender, n))
     if "group" not in header and "ttl" not in header:
         return draft
     group = _check_name(header["group"], "bad_group", "group") if "group" in header else None
@@ -243,12 +244,13 @@ def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[str, ...]:
         raise Refusal("no_recipient", 'an event for nobody is refused; "*" means everybody')
     if len(to) > bounds.max_recipients:
         raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients")
-    return tuple(map(participant_channel, _keys(to, bounds.read_key)))
+    keys = _keys(to, bounds.read_key)
+    return (participant_channel(keys[0]),) if len(keys) == 1 else tuple(map(participant_channel, keys))
 
 
 def _keys(values: Sequence[Any], read: Canonical) -> tuple[str, ...]:
     try:
-        return tuple(dict.fromkeys(map(read, values)))
+        return (read(values[0]),) if len(values) == 1 else tuple(dict.fromkeys(map(read, values)))
     except DigestKey as error:
         raise Refusal("digest_key", str(error)) from None
     except InvalidParticipant as error:
