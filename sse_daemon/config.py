@@ -214,6 +214,10 @@ class _Reader:
         self._take("--dev", "auth", "mode", "claim")
         if not keep_backend:
             self._take("--dev", "backend", "url", "memory://")
+        for key in ("max_per_participant", "open_rate"):
+            # Keys are made up here, and one is often everybody's: no limit, unless it is limits that are to be tried.
+            if key not in self.values["streams"]:
+                self._take("--dev", "streams", key, 0)
 
     def _take(self, place: str, table: str, key: str, value: object) -> None:
         dotted = f"{table}.{key}"

@@ -584,6 +584,13 @@ def test_dev_uses_the_log_that_an_option_names() -> None:
     assert load(None, {}, {("backend", "url"): "sqlite:///z"}, dev=True).backend.url == "sqlite:///z"
 
 
+def test_dev_limits_no_participant_unless_it_is_told_to(file: Path) -> None:
+    assert (read(file, "", dev=True).streams.max_per_participant, read(file, "", dev=True).streams.open_rate) == (0, 0.0)
+    told = read(file, "[streams]\nmax_per_participant = 7\n", environ={"SSE_DAEMON_STREAMS_OPEN_RATE": "3"}, dev=True).streams
+    assert (told.max_per_participant, told.open_rate) == (7, 3.0)
+    assert read(file, "", dev=False).streams.max_per_participant > 0
+
+
 def test_dev_listens_where_only_this_machine_can_reach_it(file: Path) -> None:
     text = "[ingest]\npubsub = ['tcp://*:1', 'tcp://127.0.0.1:2', 'ipc:///x']\n"
     options = {("http", "listen"): ("0.0.0.0:4", "[::1]:5")}
