@@ -12,7 +12,7 @@ import click
 from sse_daemon.cli.faults import Failed, note, say
 from sse_daemon.cli.tables import plain
 from sse_daemon.consumer import Message, Resync, Subscription, subscribe
-from sse_daemon.errors import InvalidParticipant, SubscribeError
+from sse_daemon.errors import InvalidParticipant, KeyFileError, SubscribeError
 
 URL = "http://127.0.0.1:8080/events"
 
@@ -26,7 +26,8 @@ class Notes(logging.Handler):
 
 @click.command(short_help="Receive as an ordinary client.")
 @click.argument("url", default=URL)
-@click.option("--participant", metavar="KEY", help="Who this client is.")
+@click.option("--key", type=click.Path(dir_okay=False), metavar="FILE", help="Sign with the secret key in this file: see keygen.")
+@click.option("--participant", metavar="KEY", help="Who this client is, for a daemon that believes it.")
 @click.option("--types", metavar="A,B", default="", help="Only these types; * stands for any text.")
 @click.option("--topics", metavar="A,B", default="", help="Only these topics, such as chat.*.")
 @click.option("--last-event-id", metavar="ID", help="Everything after this event; without it: snapshots, then what comes.")
@@ -35,6 +36,7 @@ class Notes(logging.Handler):
 @click.option("--json", "as_json", is_flag=True, help="For programs: a JSON object a line, with the data in full.")
 def command(
     url: str,
+    key: str | None,
     participant: str | None,
     types: str,
     topics: str,
@@ -53,8 +55,10 @@ def command(
     logger.addHandler(Notes())
     try:
         stream = subscribe(
-            url, participant, last_event_id=last_event_id, types=_names(types), topics=_names(topics), uds=unix_socket
+            url, participant, key=key, last_event_id=last_event_id, types=_names(types), topics=_names(topics), uds=unix_socket
         )
+    except KeyFileError as error:
+        raise Failed(str(error)) from None
     except (ValueError, InvalidParticipant) as error:
         raise click.UsageError(str(error)) from None
     try:

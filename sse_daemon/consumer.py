@@ -1,18 +1,20 @@
-"""The Python client's library: an async iterator over one stream, which reconnects and resumes. Needs httpx and httpx-sse.
+"""The Python client's library: an async iterator over one stream, which reconnects and resumes. Needs httpx, httpx-sse and PyNaCl.
 
-    async with subscribe("http://127.0.0.1:8080/events", "alice") as stream:
+    async with subscribe("http://127.0.0.1:8080/events", key="alice.key") as stream:
         async for event in stream:
             match event:
                 case Message(id=id, type=type, data=data): ...
                 case Resync(): ...  # continuity is broken: refetch the state; snapshots and newer events follow
 
-It ends by these errors, and by nothing else until it is closed (ValueError and InvalidParticipant come from `subscribe` itself):
+It ends by these errors, and by nothing else until it is closed (ValueError, InvalidParticipant and KeyFileError come from `subscribe`
+itself):
 
     SubscribeRefused   a status that would be the same next time: every 3xx and 4xx but 408, 425 and 429; 204
     NotAnEventStream   the answer was 200, but of another type, or a block of it exceeds `max_block`
     SubscribeError     the request cannot be made at all (httpx's reason is the cause)
 
-Everything else is retried for ever, with a jittered and growing wait: refused and broken connections, silence, 5xx, 429.
+Everything else is retried for ever, with a jittered and growing wait: refused and broken connections, silence, 5xx, 429. A signature
+that the daemon finds to be of another time is made again, by the daemon's clock.
 Why it reconnects is logged to `sse_daemon.consumer` at INFO.
 """
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,7 +34,8 @@ import ujson
 from sse_daemon.errors import NotAnEventStream, SubscribeError, SubscribeRefused
 from sse_daemon.event_stream import Block, blocks
 from sse_daemon.participant import canonical
-from sse_daemon.reconnecting import Pace, retry_after
+from sse_daemon.reconnecting import Pace, ahead, retry_after
+from sse_daemon.signer import Signer
 
 __all__ = ["Message", "NotAnEventStream", "Resync", "SubscribeError", "SubscribeRefused", "Subscription", "subscribe"]
 
@@ -65,10 +69,11 @@ class Resync:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What every connection of one subscription asks for; only the position changes."""
+    """What every connection of one subscription asks for; only the position changes, and the signature."""
 
     url: httpx.URL
     headers: Mapping[str, str]
+    signer: Signer | None
     connect_timeout: float
     heartbeat_timeout: float
 
@@ -79,13 +84,20 @@ class Request:
             headers["Last-Event-ID"] = last_event_id
         # The read timeout is what notices a dead connection: any byte resets it, and a live daemon is never silent for long.
         timeout = httpx.Timeout(self.connect_timeout, read=self.heartbeat_timeout)
-        return client.build_request("GET", self.url, headers=headers, timeout=timeout)
+        request = client.build_request("GET", self.url, headers=headers, timeout=timeout)
+        if self.signer is not None:
+            path, _, query = request.url.raw_path.decode("ascii").partition("?")
+            # The cursor as it was sent: a client's own headers may have one too.
+            cursor = request.headers.get("Last-Event-ID")
+            request.headers.update(self.signer.headers("GET", request.headers["Host"], path, query, cursor))
+        return request
 
 
 def subscribe(
     url: str,
     participant: str | None = None,
     *,
+    key: Signer | str | os.PathLike[str] | None = None,
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
     last_event_id: str | None = None,
@@ -102,22 +114,27 @@ def subscribe(
 ) -> Subscription:
     """A subscription to `url`; it connects when it is first iterated.
 
-    participant: the key that stands in `key_header`; None: whatever `headers` and `params` say, or nobody.
+    key: who signs each request, or the file of its secret key (`sse-daemon keygen`).
+    participant: the key that stands in `key_header`, where the daemon believes it; None: whatever `headers` and `params` say, or
+    nobody.
     types, topics: filters, as the query parameters of those names; further ones go into `params`.
     last_event_id: resume after this position; without: the retained snapshots, then what comes.
     heartbeat_timeout: seconds of silence after which a connection is taken for dead. connect_timeout: seconds in which an
     answer must begin. retry_min, retry_max: seconds between attempts where the daemon does not say (it may ask for more).
     client: used and left open, say for TLS or proxies of your own. uds: path of the daemon's Unix socket.
-    Raises ValueError and InvalidParticipant.
+    Raises ValueError, InvalidParticipant and KeyFileError.
     """
+    if key is not None and participant is not None:
+        raise ValueError("a key says who the participant is: give either `key` or `participant`")
     if client is not None and uds is not None:
         raise ValueError("a client brings its own transport: give either `client` or `uds`")
     query = {"heartbeat": "event", **_filters(types, topics), **(params or {})}
     wanted = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Accept-Encoding": "identity", **(headers or {})}
     if participant is not None:
         wanted[key_header] = canonical(participant)
+    signer = key if key is None or isinstance(key, Signer) else Signer.from_file(key)
     return Subscription(
-        Request(_url(url).copy_merge_params(query), wanted, connect_timeout, heartbeat_timeout),
+        Request(_url(url).copy_merge_params(query), wanted, signer, connect_timeout, heartbeat_timeout),
         Pace(retry_min, retry_max),
         client=client,
         uds=uds,
@@ -198,10 +215,17 @@ class Subscription:
 
     async def _connect(self) -> AsyncGenerator[Block, None]:
         await asyncio.sleep(self._pace.remaining())
-        response = await self._open()
-        self._response = response
-        await self._check(response)
+        try:
+            response = await self._answered()
+        except _SignAgain:
+            await self._disconnect()
+            response = await self._answered()
         return blocks(response, self._max_block)
+
+    async def _answered(self) -> httpx.Response:
+        response = self._response = await self._open()
+        await self._check(response)
+        return response
 
     async def _open(self) -> httpx.Response:
         if self._client is None:
@@ -217,12 +241,16 @@ class Subscription:
             raise SubscribeError(f"the request cannot be made: {error}") from error
 
     async def _check(self, response: httpx.Response) -> None:
-        """Returns if this is an event stream. Raises _Passing, SubscribeRefused, NotAnEventStream."""
+        """Returns if this is an event stream. Raises _Passing, _SignAgain, SubscribeRefused, NotAnEventStream."""
         status = response.status_code
         if status >= 500 or status in _PASSING:
             raise _Passing(f"status {status}", retry_after(response.headers.get("Retry-After")))
         if status != 200:
-            raise _refused(status, await self._error_body(response))
+            refused = _refused(status, await self._error_body(response))
+            if refused.code == "sign_again" and (signer := self._request.signer) is not None:
+                signer.ahead = ahead(response.headers.get("Date"))
+                raise _SignAgain("the signature is of another time")
+            raise refused
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
             raise NotAnEventStream(f"the answer is of type {kind or 'none'}, not text/event-stream")
@@ -272,6 +300,10 @@ class _Passing(Exception):
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class _SignAgain(_Passing):
+    """The signature was of another time; now we know the daemon's. A second time in a row is one like any other that may pass."""
 
 
 _IMPOSSIBLE = (

@@ -63,3 +63,12 @@ def retry_after(value: str | None) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def ahead(date: str | None) -> float:
+    """The seconds by which the clock of whoever answered with this Date is ahead of ours; 0 if it says nothing."""
+    try:
+        moment = parsedate_to_datetime(date or "")
+    except ValueError:
+        return 0.0
+    return moment.timestamp() - time.time() if moment.tzinfo is not None else 0.0

@@ -72,15 +72,19 @@ def generate(path: str | os.PathLike[str]) -> Signer:
     """A new key, in a new file. Raises KeyFileError; a file that is there is never replaced."""
     seed = secrets.token_bytes(SEED_BYTES)
     try:
-        # The mode first: written to while others could read it, it would be theirs as well.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # With its mode from the start: what others could read for a moment would be theirs as well.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise KeyFileError(f"{path}: exists already, and a key that is gone cannot be made again") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+    try:
         with open(fd, "w", encoding="ascii") as file:
             file.write(_text(seed) + "\n")
             file.flush()
             os.fsync(fd)
-    except FileExistsError:
-        raise KeyFileError(f"{path}: exists already, and a key that is gone cannot be made again") from None
     except OSError as error:
+        os.unlink(path)
         raise KeyFileError(f"{path}: {error.strerror}") from None
     return Signer(seed)
 
