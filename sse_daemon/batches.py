@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
-from sse_daemon.stream import Batch, Profile, Wire
+from sse_daemon.stream import Batch, Profile, State, Stream, Wire
 from sse_daemon.subscription import Filter
+from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
 
 MAX_WRITE = 64 * 1024
 """Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
+
+
+Key: TypeAlias = tuple[Channel, ...]
+Member: TypeAlias = Stream | Waiter
 
 
 class Batches:
@@ -19,7 +25,7 @@ class Batches:
         self.after = self.through = window.head
         self._window = window
         self._wall = wall
-        self._made: dict[tuple[tuple[Channel, ...], Filter | None, Wire], Batch | None] = {}
+        self._made: dict[tuple[Key, Filter | None, Wire], Batch | None] = {}
 
     def begin(self, after: int, through: int) -> None:
         """The next sweep."""
@@ -30,7 +36,7 @@ class Batches:
         """The sweep is done: gives its buffers back."""
         self._made.clear()
 
-    def of(self, channels: tuple[Channel, ...], profile: Profile) -> Batch | None:
+    def of(self, channels: Key, profile: Profile) -> Batch | None:
         """What the sweep brings to a stream of `profile` on these of its channels; None if that is nothing."""
         if len(channels) == 1 and len(channels[0].streams) == 1:
             return self._make(channels, profile)  # nobody else gets the same
@@ -51,7 +57,7 @@ class Batches:
                 frames.append(frame(entry))
         return Batch(after, positions, frames) if frames else None
 
-    def _make(self, channels: tuple[Channel, ...], profile: Profile) -> Batch | None:
+    def _make(self, channels: Key, profile: Profile) -> Batch | None:
         after, through = self.after, self.through
         try:
             entries = self._window.read(channels, after, through, through - after)
@@ -59,6 +65,18 @@ class Batches:
             # Only a long-poll stands on a channel that was not followed up to here: it is woken by this, and asks the log itself.
             return Batch(after, [after], [b""])
         return self.encode(after, entries, profile)
+
+
+def plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:
+    """The live members of the touched channels, each with those of its channels that were touched."""
+    live = State.LIVE
+    plan: dict[Member, Key] = {}
+    for channel in touched:
+        key = (channel,)
+        for member in channel.streams:
+            if member.state is live:
+                plan[member] = (*plan[member], channel) if member in plan else key
+    return plan
 
 
 def too_large(batch: Batch) -> bool:

@@ -20,10 +20,10 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from sse_daemon import sse
-from sse_daemon.batches import MAX_WRITE, Batches, too_large, within
+from sse_daemon.batches import MAX_WRITE, Batches, Key, Member, plan_of, too_large, within
 from sse_daemon.event import Event, Logged
 from sse_daemon.poller import Poller
 from sse_daemon.stream import Batch, Gone, Profile, State, Stream, Wire
@@ -39,11 +39,6 @@ CLOSED_KEPT = 200
 """Recently closed streams that operators can still look at."""
 
 _log = logging.getLogger("sse_daemon.hub")
-
-Key: TypeAlias = tuple[Channel, ...]
-
-
-Member: TypeAlias = Stream | Waiter
 
 
 class Closed(NamedTuple):
@@ -97,7 +92,7 @@ class Hub:
     # The log's side.
 
     def deliver(self, batch: Iterable[Logged], after: int, last: int) -> None:
-        """Takes what the log holds after `after` through `last`; it is written in the turns that follow."""
+        """Takes what the log holds after `after` through `last`; what fits into a turn is written now, the rest in those that follow."""
         if after != self.window.head:
             raise ValueError(f"the log goes on after {self.window.head}, not after {after}")
         frame, incarnation = sse.event_frame, self.incarnation
@@ -107,7 +102,13 @@ class Hub:
                 self._touched[channel] = None
         for tap in tuple(self.taps):
             tap([event for event, _ in framed])
-        self._schedule()
+        if self._turn_handle is None:
+            # Not in the loop's next turn: an event that comes alone, while nothing else is to do, is written that much earlier.
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001
+                # A defect, reported as it is in a turn of the loop's: whoever appended must not meet it.
+                self._loop.call_exception_handler({"message": "a turn of the hub failed", "exception": error})
 
     # The streams' side.
 
@@ -242,7 +243,7 @@ class Hub:
         self._start, self.end = self.end, self.window.head
         self._batches.begin(self._start, self.end)
         touched, self._touched = self._touched, {}
-        self._plan = _plan_of(touched)
+        self._plan = plan_of(touched)
         for stream in [s for s in self._ahead if s.cursor <= self.end]:
             del self._ahead[stream]
             self._ready[stream] = None
@@ -257,28 +258,36 @@ class Hub:
         done = 0
         while plan:
             member, channels = plan.popitem()
-            profile = member.profile
-            # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
-            if channels is not key or profile.wire is not wire or profile.subscription.filter is not wanted:
-                key, wire, wanted = channels, profile.wire, profile.subscription.filter
-                batch = self._batches.of(channels, profile)
-                large = batch is not None and too_large(batch)
-            if batch is None:
-                pass
-            elif isinstance(member, Waiter):
-                member.wake()
-            elif large:
-                self._postpone(member, batch)
-            else:
-                try:
-                    if not member.write(batch, now):
-                        member.enter(State.BEHIND)
-                        self._block(member)
-                except Gone:
-                    self.close(member, "client")
+            try:
+                profile = member.profile
+                # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
+                if channels is not key or profile.wire is not wire or profile.subscription.filter is not wanted:
+                    batch = self._batches.of(channels, profile)
+                    large = batch is not None and too_large(batch)
+                    key, wire, wanted = channels, profile.wire, profile.subscription.filter
+                if batch is None:
+                    pass
+                elif isinstance(member, Waiter):
+                    member.wake()
+                elif large:
+                    self._postpone(member, batch)
+                elif not member.write(batch, now):
+                    member.enter(State.BEHIND)
+                    self._block(member)
+            except Exception as error:  # noqa: BLE001
+                self._lose(member, error)
             done += 1
             if not done & 15 and self._loop.time() > deadline:
                 return
+
+    def _lose(self, member: Member, error: Exception) -> None:
+        """Ends what a sweep could not serve. A defect of ours must neither stop the others nor leave a hole that nobody sees."""
+        if not isinstance(error, Gone):
+            _log.error("a stream could not be served", exc_info=error)
+        if isinstance(member, Stream):
+            self.close(member, "client" if isinstance(error, Gone) else "defect")
+        else:
+            member.wake()
 
     def _postpone(self, stream: Stream, batch: Batch) -> None:
         """Too much for one write: the stream reads the same from the window, in pieces."""
@@ -385,15 +394,3 @@ class Hub:
         """Remembers how many events lie up to the cursor, while the channels can still tell: see `missed`."""
         if all(channel.evicted <= stream.cursor for channel in stream.channels):
             stream.counted = stream.cursor, sum(channel.count_to(stream.cursor) for channel in stream.channels)
-
-
-def _plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:
-    """The live members of the touched channels, each with those of its channels that were touched."""
-    live = State.LIVE
-    plan: dict[Member, Key] = {}
-    for channel in touched:
-        key = (channel,)
-        for member in channel.streams:
-            if member.state is live:
-                plan[member] = (*plan[member], channel) if member in plan else key
-    return plan

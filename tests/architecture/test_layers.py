@@ -41,7 +41,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_proof", "auth_modes"),
     ),
     4: (
-        *("stream", "poller", "batches", "waiter", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
+        *("stream", "poller", "waiter", "batches", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
         *("appender", "listener", "listening", "door", "request", "relay", "desk", "guests"),
     ),
     5: (

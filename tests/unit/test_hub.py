@@ -16,11 +16,12 @@ from sse_daemon import sse
 from sse_daemon.backend import Limits
 from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.catchup import CatchUp
-from sse_daemon.event import PUBLIC, Draft, participant_channel
+from sse_daemon.event import PUBLIC, Draft, Event, participant_channel
 from sse_daemon.hub import Hub
 from sse_daemon.stream import Batch, Profile, State, Stream, Wire
 from sse_daemon.subscription import Filter, Subscription
 from sse_daemon.window import Window
+from tests.conftest import LogWatch
 
 KEYS = tuple("abcdefghij")
 HISTORIES = 30
@@ -356,4 +357,25 @@ async def test_a_log_that_skips_is_refused() -> None:
     rig = await Rig(1 << 20, 1 << 20).start()
     with pytest.raises(ValueError, match="goes on after 0"):
         rig.hub.deliver([], 1, 2)
+    await rig.stop()
+
+
+class Broken(Filter):
+    """A filter that has a defect."""
+
+    def passes(self, event: Event) -> bool:
+        raise RuntimeError("a defect")
+
+
+async def test_a_defect_met_by_one_stream_ends_it_and_neither_the_others_nor_who_appended(expect_log: LogWatch) -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    ill, well = await rig.connect("a", filter=Broken(types=("x",))), await rig.connect("a")
+    await rig.settle()
+    expect_log("sse_daemon.hub", "a stream could not be served")
+    await rig.publish([participant_channel("a")])
+    await rig.settle()
+    assert rig.hub.closings == {"defect": 1}
+    assert (ill.stream.state, well.stream.state) == (State.CLOSED, State.LIVE)
+    check(rig, well)
+    assert well.stream.delivered == 1
     await rig.stop()
