@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from sse_daemon import ed25519, signature
 from sse_daemon.auth import Asking, Cookie, Grant, Message, claimed_key, granted, may_be_nobody
 from sse_daemon.auth_book import Proofs, Verdict, nonce_digest
-from sse_daemon.buckets import Buckets, origin
+from sse_daemon.buckets import Buckets, counted_as
 from sse_daemon.config_tables import AuthConfig, HttpConfig
 from sse_daemon.errors import InvalidParticipant, RequestRefused
 from sse_daemon.participant import Canonical
@@ -105,8 +105,9 @@ class Proof:
         if signed.terms.keyid != named:
             raise RequestRefused(401, "bad_signature", f"keyid is the same text as {KEY_HEADER}")
         used = nonce_digest(named, signed.terms.nonce), signed.terms.created, signed.terms.expires
-        _accept(await self._book.look(*used))
+        # Before the book: where that is another process's, a crowd of strangers must not keep it busy either.
         self._check_pace(asking.address)
+        _accept(await self._book.look(*used))
         key = self._key(asking, named)
         if not ed25519.verify(urlsafe_b64decode(key + "="), signed.signature, base):
             raise RequestRefused(401, "bad_signature", "the signature is not that of this request by this key")
@@ -143,7 +144,8 @@ class Proof:
 
     def _check_pace(self, address: str) -> None:
         now = self._loop.time()
-        wait = self._of_address.take(origin(address), now) or self._of_all.take("", now)
+        name = counted_as(address, self._http().shared_addresses)
+        wait = (0.0 if name is None else self._of_address.take(name, now)) or self._of_all.take("", now)
         if wait:
             raise RequestRefused(429, "too_many_signatures", "signatures come faster than they are checked", math.ceil(wait))
 

@@ -79,6 +79,19 @@ def test_no_other_page_can_use_it(visitor: Visitor, headers: list[Header]) -> No
     assert visitor.refused("/events", cookie(opened(visitor)), *headers) == (403, "origin_refused")
 
 
+@pytest.mark.parametrize("target", ["/session", "/events"])
+def test_listed_pages_may_sign_and_others_may_not(visitor: Visitor, target: str) -> None:
+    asked = ("Access-Control-Request-Method", "POST")
+    allowed = visitor.ask(target, ("Origin", LISTED), asked, method="OPTIONS")
+    assert allowed.status == 204 and allowed.header("Access-Control-Allow-Origin") == LISTED
+    assert {"X-Public-Key", "Signature", "Signature-Input"} <= {
+        *(allowed.header("Access-Control-Allow-Headers") or "").split(", ")
+    }
+    assert ("POST" in (allowed.header("Access-Control-Allow-Methods") or "")) == (target == "/session")
+    refused = visitor.ask(target, ("Origin", "https://evil.example"), asked, method="OPTIONS")
+    assert refused.header("Access-Control-Allow-Headers") is None
+
+
 def test_a_session_is_not_opened_without_a_signature_for_it(visitor: Visitor, daemon: RunningDaemon) -> None:
     assert code(visitor.ask("/session", method="POST")) == (401, "signature_required")
     own = cookie(opened(visitor))
