@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "kick": "Close streams, and keep a participant out for a while.",
     "drain": "Send clients away over a stated time.",
     "bench": "Measure the running daemon.",
-    "keygen": "Make a participant's key.",
+    "keygen": "Make a participant's key, or a producer's.",
     "publish": "Publish as an ordinary producer.",
     "subscribe": "Receive as an ordinary client.",
 }

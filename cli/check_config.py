@@ -9,7 +9,7 @@ import click
 
 from sse_daemon.cli.faults import refuse, say
 from sse_daemon.cli.options import json_option
-from sse_daemon.cli.sources import Sources, backend_of
+from sse_daemon.cli.sources import Sources, backend_of, load_producers
 from sse_daemon.cli.tables import document
 from sse_daemon.config import CONFIG_VARIABLE
 from sse_daemon.errors import ConfigError
@@ -37,7 +37,9 @@ def command(ctx: click.Context, file: Path | None, dev: bool, as_json: bool) -> 
 
 def _mistakes(sources: Sources) -> tuple[str, ...]:
     try:
-        backend_of(sources.load())
+        config = sources.load()
+        backend_of(config)
+        load_producers(config)
     except ConfigError as error:
         return error.mistakes
     return ()

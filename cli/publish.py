@@ -11,6 +11,7 @@ import click
 from sse_daemon.cli.event_options import content, event_options, lines, members
 from sse_daemon.cli.faults import Failed, say
 from sse_daemon.cli.options import DURATION
+from sse_daemon.curve_key import Curve
 from sse_daemon.errors import PublishError
 from sse_daemon.producer import AckedProducer, Envelope, Producer
 from sse_daemon.publish_link import ACKED, PUBSUB
@@ -24,7 +25,19 @@ from sse_daemon.publish_link import ACKED, PUBSUB
 @click.option("--address", metavar="ADDRESS", help=f"The daemon's socket; default: {PUBSUB}, with --acked {ACKED}.")
 @click.option("--name", default="sse-daemon-publish", show_default=True, help="What the daemon knows this producer by.")
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, metavar="TIME", help="Give up after it.")
-def command(data: str | None, by_line: bool, acked: bool, address: str | None, name: str, timeout: float, **event: Any) -> None:
+@click.option("--key", metavar="FILE", envvar="SSE_PUBLISH_KEY", help="For CURVE: this producer's key file, of `keygen --curve`.")
+@click.option("--server-key", metavar="KEY", envvar="SSE_PUBLISH_SERVER_KEY", help="For CURVE: the daemon's public key.")
+def command(
+    data: str | None,
+    by_line: bool,
+    acked: bool,
+    address: str | None,
+    name: str,
+    timeout: float,
+    key: str | None,
+    server_key: str | None,
+    **event: Any,
+) -> None:
     """Publish as an ordinary producer.
 
     DATA is the event's data; `-` takes it from standard input, as it is. Over PUB, the default, the daemon stores the event if it
@@ -33,14 +46,26 @@ def command(data: str | None, by_line: bool, acked: bool, address: str | None, n
     if by_line and data is not None:
         raise click.UsageError("--lines takes the data from standard input: leave DATA out")
     header = members(**event)
+    curve = _curve(key, server_key)
     events = _envelopes(header, lines() if by_line else [content(data)])
     try:
         if acked:
-            _acked(address or _configured("ACKED") or ACKED, name, timeout, events)
+            _acked(address or _configured("ACKED") or ACKED, name, timeout, curve, events)
         else:
-            _published(address or _configured("PUBSUB") or PUBSUB, name, timeout, events)
+            _published(address or _configured("PUBSUB") or PUBSUB, name, timeout, curve, events)
     except PublishError as error:
         raise Failed(str(error)) from None
+
+
+def _curve(key: str | None, server_key: str | None) -> Curve | None:
+    if key is None and server_key is None:
+        return None
+    if key is None or server_key is None:
+        raise click.UsageError("--key and --server-key belong together")
+    try:
+        return Curve.read(key, server_key)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _configured(kind: str) -> str | None:
@@ -56,15 +81,15 @@ def _envelopes(header: Mapping[str, Any], texts: Iterable[str]) -> Iterator[Enve
             raise click.UsageError(str(error)) from None
 
 
-def _acked(address: str, name: str, timeout: float, events: Iterable[Envelope]) -> None:
-    with _made(AckedProducer, address, name=name, timeout=timeout) as producer:
+def _acked(address: str, name: str, timeout: float, curve: Curve | None, events: Iterable[Envelope]) -> None:
+    with _made(AckedProducer, address, name=name, timeout=timeout, curve=curve) as producer:
         for event in events:
             for id in producer.publish_batch([event]):
                 say(id)
 
 
-def _published(address: str, name: str, timeout: float, events: Iterable[Envelope]) -> None:
-    with _made(Producer, address, name=name, connect_timeout=timeout, linger=timeout) as producer:
+def _published(address: str, name: str, timeout: float, curve: Curve | None, events: Iterable[Envelope]) -> None:
+    with _made(Producer, address, name=name, connect_timeout=timeout, linger=timeout, curve=curve) as producer:
         for event in events:
             producer.publish_batch([event])
     if producer.dropped:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sse_daemon import config
+from sse_daemon import config, producer_keys
 from sse_daemon.backend import Backend, Limits
 from sse_daemon.backends import create
 from sse_daemon.config import Config
@@ -26,6 +26,11 @@ class Sources(NamedTuple):
         loaded = config.load(self.path, os.environ, self.options, dev=self.dev)
         reader(loaded)  # raises for a resolver of keys that is not there; the daemon's processes make their own
         return loaded
+
+
+def load_producers(config: Config) -> None:
+    """Reads what the producers' keys are kept in, to find its mistakes before anything starts. Raises ConfigError."""
+    producer_keys.load(config.ingest, reader(config))
 
 
 def backend_of(config: Config) -> Backend:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import zmq
 
+from sse_daemon.curve_key import Curve
 from sse_daemon.errors import ProducerClosed, PublishError
 from sse_daemon.publish_link import ACKED, PUBSUB, Link, Looped, PubLink, Publishing, nobody, unanswered
 from sse_daemon.publishing import Answer, Item, Retries, Run, parse_answer
@@ -39,9 +40,10 @@ class AsyncProducer(Publishing[Coroutine[Any, Any, None], Coroutine[Any, Any, No
         connect_timeout: float = 5.0,
         hwm: int = 10_000,
         linger: float = 1.0,
+        curve: Curve | None = None,
     ) -> None:
         self._run = Run(name)
-        self._link = PubLink(address, hwm)
+        self._link = PubLink(address, hwm, curve)
         self._looped = Looped(self._link, self._refresh)
         self._change = asyncio.Event()
         self._address, self._connect_timeout, self._linger = address, connect_timeout, linger
@@ -117,12 +119,13 @@ class AsyncAckedProducer(Publishing[Coroutine[Any, Any, str], Coroutine[Any, Any
         timeout: float = 10.0,
         answer_timeout: float = 1.0,
         max_in_flight: int = 64,
+        curve: Curve | None = None,
     ) -> None:
         if max_in_flight < 1:
             raise ValueError("max_in_flight is at least 1")
         self.run = Run(name)
         # IMMEDIATE: nothing is queued for a daemon that is away, so retries do not pile up for its return.
-        self._link = Link(address, zmq.DEALER, {zmq.IMMEDIATE: 1, zmq.SNDHWM: max_in_flight * 4})
+        self._link = Link(address, zmq.DEALER, {zmq.IMMEDIATE: 1, zmq.SNDHWM: max_in_flight * 4}, curve)
         self._looped = Looped(self._link, self._read)
         self._slots = asyncio.Semaphore(max_in_flight)
         self._answers: dict[bytes, asyncio.Queue[Answer]] = {}

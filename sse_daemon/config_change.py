@@ -13,6 +13,7 @@ RELOADABLE = frozenset(
         "http.hosts",
         "http.cors_origins",
         "ingest.max_recipients",
+        "ingest.max_message_recipients",
         "streams.heartbeat",
         "streams.stall_timeout",
         "streams.lifetime",

@@ -314,6 +314,15 @@ ZMQ = Texts(Text('"tcp://host:port" or "ipc:///path"', complaint_of(zmq_address)
 SOCKET = Text("an absolute path", path_complaint)
 
 
+def file_complaint(text: str) -> str | None:
+    """What makes `text` no absolute path."""
+    return None if text.startswith("/") and "\0" not in text else f"{shown(text)} is no absolute path"
+
+
+KEY_FILE = Text("the absolute path of a key's file", file_complaint)
+KEY_FOLDER = Text("the absolute path of a folder of public keys", file_complaint)
+
+
 def origin_complaint(text: str) -> str | None:
     """What makes `text` an origin that no browser sends; see RFC 6454 section 6.2 for the form that they do send."""
     if text in ("*", "null"):

@@ -17,6 +17,8 @@ from sse_daemon.address import Tcp, Unix, is_loopback, listen_address, zmq_addre
 from sse_daemon.config_kinds import (
     ENTRY_POINT,
     HOSTS,
+    KEY_FILE,
+    KEY_FOLDER,
     LISTEN,
     ORIGINS,
     SHARED,
@@ -79,14 +81,28 @@ class IngestConfig:
 
     pubsub: tuple[str, ...] = setting(ZMQ, ("tcp://127.0.0.1:5556",))
     acked: tuple[str, ...] = setting(ZMQ, ("tcp://127.0.0.1:5557",))
+    curve_secret: str | None = setting(Maybe(KEY_FILE), None)
+    authorized_keys: str | None = setting(Maybe(KEY_FOLDER), None)
     max_frame: int = setting(size(1, 1024 * MIB), MIB)
     max_frames: int = setting(count(1), 1000)
     max_recipients: int = setting(count(1), 1000)
+    max_message: int = setting(size(1), 4 * MIB)
+    max_message_recipients: int = setting(count(1), 20_000)
+    max_connections: int = setting(count(1), 200)
     queue_bytes: int = setting(size(1), 16 * MIB)
     max_producers: int = setting(count(1), 10_000)
     max_groups: int = setting(count(), 10_000)
     max_members: int = setting(count(), 1000)
     max_topics: int = setting(count(), 100_000)
+
+    def __attrs_post_init__(self) -> None:
+        refuse(self._half_a_key())
+
+    def _half_a_key(self) -> Iterator[Conflict]:
+        pair = ("curve_secret", "authorized_keys")
+        for key, other in (pair, pair[::-1]):
+            if getattr(self, key) is not None and getattr(self, other) is None:
+                yield Conflict((key,), f"needs {other} beside it; both, or neither")
 
 
 def _own_admin_socket() -> str:
@@ -222,7 +238,7 @@ class Config:
         return self.participants.keys or ("ed25519" if self.auth.mode == "proof" else "opaque")
 
     def __attrs_post_init__(self) -> None:
-        refuse((*self._shared_addresses(), *self._shared_paths(), *self._unproven()))
+        refuse((*self._shared_addresses(), *self._shared_paths(), *self._unproven(), *self._open_to_all()))
 
     def _unproven(self) -> Iterator[Conflict]:
         auth = self.auth
@@ -236,6 +252,13 @@ class Config:
                 )
                 right = 'mode "proof", or claim_is_trusted_network = "on" if nobody is there who would lie'
                 yield Conflict(("auth.mode", "http.listen"), f"{wrong}; {right}")
+
+    def _open_to_all(self) -> Iterator[Conflict]:
+        for key, text, address in addresses(self.http, self.ingest, self.admin):
+            if key.startswith("ingest.") and self.ingest.curve_secret is None and not is_loopback(address):
+                wrong = f"{shown(text)} can be reached from outside of this machine, where anybody could publish to everybody"
+                right = "[ingest] curve_secret and authorized_keys, or a loopback address"
+                yield Conflict((key, "ingest.curve_secret"), f"{wrong}; {right}")
 
     def _shared_addresses(self) -> Iterator[Conflict]:
         seen: dict[Tcp | Unix, str] = {}

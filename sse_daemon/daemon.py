@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from tornado.httpserver import HTTPServer
 
 import sse_daemon
-from sse_daemon import admin, log, systemd, web
+from sse_daemon import admin, log, producer_keys, systemd, web
 from sse_daemon.appender import Appender, Log
 from sse_daemon.auth_link import answers
 from sse_daemon.auth_modes import book
@@ -32,7 +32,7 @@ from sse_daemon.crew import Crew
 from sse_daemon.desk import Streams
 from sse_daemon.directory import Directory
 from sse_daemon.envelope import Bounds
-from sse_daemon.errors import AddressError, AuthUnusable, BackendError, ConfigError, WorkerFailed
+from sse_daemon.errors import AddressError, AuthUnusable, BackendError, ConfigError, KeyCheckDead, WorkerFailed
 from sse_daemon.event import Event, Logged
 from sse_daemon.floor import Floor
 from sse_daemon.ingest import Ingest
@@ -98,7 +98,7 @@ class Daemon:
         await self._open_book()
         await self._open_backend()
         self._exit.push_async_callback(self._close_tasks)
-        self._bind_ingest()
+        await self._bind_ingest()
         self._listen_http()
         self._listen_admin()
         await self._front.start(self._listening.sets)
@@ -133,7 +133,7 @@ class Daemon:
         crew = self._streams = Crew(self.config, relay, lambda: self.why_not_ready, self._spawn, answers(self._book))
         return crew
 
-    def _bind_ingest(self) -> None:
+    async def _bind_ingest(self) -> None:
         self._census = Census(self.config.ingest.max_producers)
         self._appender = Appender(
             self._log,
@@ -144,13 +144,31 @@ class Daemon:
             lambda: self._ingest.room(),
             lambda outcomes: self._ingest.settled(outcomes),
         )
-        self._ingest = Ingest(self._appender, self._census, self._incarnation, self._head, self._loop, time.time)
+        keys = producer_keys.load(self.config.ingest, self._read_key)
+        self._ingest = Ingest(
+            self._appender,
+            self._census,
+            self._incarnation,
+            self._head,
+            self._loop,
+            time.time,
+            keys,
+            self.config.ingest.max_connections,
+        )
         self._exit.callback(self._ingest.close)
-        self._ingest.bind(self.config.ingest.pubsub, self.config.ingest.acked)
+        await self._ingest.bind(self.config.ingest.pubsub, self.config.ingest.acked)
 
     def _bounds(self) -> Bounds:
         ingest = self.config.ingest
-        return Bounds(ingest.max_frame, ingest.max_frames, ingest.max_recipients, ingest.max_members, self._read_key)
+        return Bounds(
+            ingest.max_frame,
+            ingest.max_frames,
+            ingest.max_recipients,
+            ingest.max_members,
+            self._read_key,
+            max_message=ingest.max_message,
+            max_message_recipients=ingest.max_message_recipients,
+        )
 
     def _listen_http(self) -> None:
         if self._inherited:
@@ -191,6 +209,7 @@ class Daemon:
     def _begin(self) -> None:
         self._spawn(self._appender.run())
         self._spawn(self._watch_backend())
+        self._spawn(self._ingest.watch())
         self._ingest.start()
         self._admin.start()
         self._why_not = None
@@ -226,6 +245,8 @@ class Daemon:
             return self._why_not
         if (fault := self._appender.fault) is not None:
             return f"the backend failed: {fault}"
+        if self._ingest.fault is not None:
+            return self._ingest.fault
         silent = self._backend.silent_for()
         if silent >= PATIENCE:
             return f"the backend has not answered for {silent:.0f} s"
@@ -273,6 +294,9 @@ class Daemon:
             "events_missing": census.missing,
             "messages_refused_total": dict(census.refused),
             "answers_undeliverable_total": self._ingest.unanswered,
+            "producer_connections": len(self._ingest.peers),
+            "producer_connections_cut_total": dict(self._ingest.peers.cut),
+            "producer_handshakes_failed_total": dict(self._ingest.peers.failed),
             "producers": len(census.tallies),
             "groups": len(self._directory.groups),
             "topics": len(self._directory.topics),
@@ -292,6 +316,7 @@ class Daemon:
             # There is nothing yet to put it in force in, and the file may have changed since it was read: once there is.
             self._loop.call_later(RELOAD_AGAIN, self._reload)
             return
+        self._ingest.reload_keys()
         try:
             new = self._reload_config()
         except ConfigError as error:
@@ -357,6 +382,6 @@ async def serve(config: Config, backend: Backend, reload: Callable[[], Config]) 
     try:
         inherited = [found.socket for found in systemd.inherited_sockets()]
         return await Daemon(config, backend, reload, inherited).run()
-    except (AddressError, AuthUnusable, BackendError, WorkerFailed) as error:
+    except (AddressError, AuthUnusable, BackendError, ConfigError, KeyCheckDead, WorkerFailed) as error:
         logging.getLogger("sse_daemon").error("cannot start", extra={"reason": str(error)})
         return 1

@@ -45,6 +45,7 @@ MAX_N = 2**53 - 1
 class Bounds(NamedTuple):
     """What one message may be. max_frame: bytes; max_frames: events; max_recipients, max_members: participants.
 
+    max_message: bytes of all frames of a message of several; max_message_recipients: participants of all its events.
     read_key: gives the canonical form of a participant's key, or says why it is none.
     """
 
@@ -53,6 +54,8 @@ class Bounds(NamedTuple):
     max_recipients: int = 1000
     max_members: int = 1000
     read_key: Canonical = canonical
+    max_message: int = 4 * 1024 * 1024
+    max_message_recipients: int = 20_000
 
 
 class Unresolved(NamedTuple):
@@ -94,12 +97,21 @@ def parse(frames: Sequence[bytes], bounds: Bounds) -> tuple[Parsed, ...]:
             raise Refusal("bad_header", "a frame begins with its JSON header, a topic frame is followed by events", 0)
     if len(frames) > bounds.max_frames:
         raise Refusal("too_many_frames", f"a message has at most {bounds.max_frames} events")
+    if len(frames) > 1 and sum(map(len, frames)) > bounds.max_message:
+        raise Refusal("message_too_large", f"the frames of a message have at most {bounds.max_message} bytes together")
     items = []
+    named = 0
     for index, frame in enumerate(frames):
         try:
-            items.append(_item(frame, topic, bounds))
+            item = _item(frame, topic, bounds)
         except Refusal as refusal:
             raise refusal.at(index) from None
+        items.append(item)
+        if len(frames) > 1:
+            named += _named(item)
+            # At once: the rest of a message that names too many would cost as much again for each of its frames.
+            if named > bounds.max_message_recipients:
+                raise _too_many_named(bounds)
     if len(items) > 1:
         _refuse_twins(items)
     return tuple(items)
@@ -113,10 +125,15 @@ def resolve(parsed: Sequence[Parsed], groups: Mapping[str, Collection[str]], bou
     """
     here: dict[str, Collection[str]] = {}
     items: list[Item] = []
+    named = 0
     for index, item in enumerate(parsed):
         if isinstance(item, Unresolved):
             members = () if item.group is None else _members(item.group, here, groups, index)
-            items.append(_resolved(item, members, bounds, now, index))
+            draft = _resolved(item, members, bounds, now, index)
+            items.append(draft)
+            named += len(draft.channels)
+            if len(parsed) > 1 and named > bounds.max_message_recipients:
+                raise _too_many_named(bounds)
             continue
         if isinstance(item, Group):
             here[item.name] = item.members
@@ -134,6 +151,22 @@ def as_repeat(parsed: Sequence[Parsed], refusal: Refusal) -> tuple[Parsed, ...]:
     if index is None or item is None or item.sender is None or item.n is None or isinstance(item, Repeat):
         raise refusal
     return (*parsed[:index], Repeat(item.sender, item.n, refusal.code, refusal.detail), *parsed[index + 1 :])
+
+
+def _named(item: Parsed) -> int:
+    """How many participants the item names: what it costs, whatever it is."""
+    if isinstance(item, Draft):
+        return len(item.channels)
+    if isinstance(item, Unresolved):
+        return len(item.draft.channels)
+    return len(item.members) if isinstance(item, Group) else 0
+
+
+def _too_many_named(bounds: Bounds) -> Refusal:
+    """The message's own, not one event's: there is no event without which all would be well."""
+    return Refusal(
+        "too_many_recipients", f"the events of a message have at most {bounds.max_message_recipients} recipients together"
+    )
 
 
 def _members(

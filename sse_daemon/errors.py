@@ -3,6 +3,7 @@
     SseDaemonError
     ├── ConfigError             the configuration cannot be used; carries every mistake
     ├── AddressError            an address, port or path cannot be listened on
+    ├── KeyCheckDead            nobody checks the keys of producers, so none may be let in
     ├── WorkerFailed            a process that is to hold streams could not be started
     ├── AuthUnusable            the way of knowing who a client is cannot work; no other takes its place
     ├── KeyFileError            a file of a secret key cannot be read, used or made
@@ -50,6 +51,10 @@ class AddressError(SseDaemonError):
         super().__init__(f"cannot listen on {address}: {reason}")
         self.address = address
         self.reason = reason
+
+
+class KeyCheckDead(SseDaemonError):
+    """What checks the keys of producers does not answer, or answers wrongly: nobody may be let in."""
 
 
 class WorkerFailed(SseDaemonError):

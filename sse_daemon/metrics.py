@@ -43,6 +43,11 @@ METRICS = (
     Description("events_missing", "gauge", "Numbers that producers skipped, or that never arrived."),
     Description("messages_refused_total", "counter", "Messages refused, by code.", "code"),
     Description("answers_undeliverable_total", "counter", "Answers whose producer had gone."),
+    Description("producer_connections", "gauge", "Connections to the ZeroMQ sockets."),
+    Description("producer_connections_cut_total", "counter", "Connections of producers that were cut off, by reason.", "reason"),
+    Description(
+        "producer_handshakes_failed_total", "counter", "Connections that did not become a producer's, by reason.", "reason"
+    ),
     Description("producers", "gauge", "Producers seen and remembered."),
     Description("groups", "gauge", "Groups in force."),
     Description("topics", "gauge", "Topics declared."),

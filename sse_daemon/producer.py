@@ -10,7 +10,8 @@
     ==================== ======================== ==========================================================
 
 All four have the same methods; those of the asynchronous ones are awaited. Each numbers its events, so that the daemon stores
-repeats once and reports what was lost. A producer belongs to the process that made it: after a fork it raises PublishError.
+repeats once and reports what was lost. `curve=Curve.read(key_file, server_key)` for a daemon whose sockets need CURVE; such a
+key has to be authorized there before its producer connects. A producer belongs to the process that made it: after a fork it raises PublishError.
 Errors: PublishRefused, PublishTimeout, ProducerClosed (all PublishError); ValueError and TypeError for what cannot be sent.
 The asynchronous ones need a loop with `add_reader`, which Windows' proactor loop has not.
 """
@@ -25,6 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from sse_daemon.async_producer import AsyncAckedProducer, AsyncProducer
+from sse_daemon.curve_key import Curve
 from sse_daemon.errors import ProducerClosed, PublishError, PublishRefused, PublishTimeout
 from sse_daemon.publish_link import ACKED, PUBSUB, PubLink, Publishing, nobody
 from sse_daemon.publishing import Envelope, Item, Run
@@ -33,6 +35,7 @@ __all__ = [
     "AckedProducer",
     "AsyncAckedProducer",
     "AsyncProducer",
+    "Curve",
     "Envelope",
     "Producer",
     "ProducerClosed",
@@ -72,9 +75,10 @@ class Producer(Publishing[None, None], _SyncClosing):
         connect_timeout: float = 5.0,
         hwm: int = 10_000,
         linger: float = 1.0,
+        curve: Curve | None = None,
     ) -> None:
         self._run = Run(name)
-        self._link = PubLink(address, hwm)
+        self._link = PubLink(address, hwm, curve)
         self._lock = threading.Lock()
         self._address, self._connect_timeout, self._linger = address, connect_timeout, linger
         self._closed = False
@@ -150,9 +154,10 @@ class AckedProducer(Publishing[str, list[str]], _SyncClosing):
         timeout: float = 10.0,
         answer_timeout: float = 1.0,
         max_in_flight: int = 64,
+        curve: Curve | None = None,
     ) -> None:
         self._inner = AsyncAckedProducer(
-            address, name=name, timeout=timeout, answer_timeout=answer_timeout, max_in_flight=max_in_flight
+            address, name=name, timeout=timeout, answer_timeout=answer_timeout, max_in_flight=max_in_flight, curve=curve
         )
         self._lock = threading.Lock()
         self._closed = False

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import zmq
 
+from sse_daemon.curve_key import Curve
 from sse_daemon.errors import ProducerClosed, PublishTimeout
 from sse_daemon.publishing import Control, Data, Envelope, Item, Run
 
@@ -72,12 +73,16 @@ class Link:
     ends with the process, and takes the last events with it.
     """
 
-    def __init__(self, address: str, kind: int, options: Mapping[int, int]) -> None:
+    def __init__(self, address: str, kind: int, options: Mapping[int, int], curve: Curve | None) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self.context.socket(kind)
         try:
             for option, value in (*_COMMON.items(), *options.items()):
                 self.socket.setsockopt(option, value)
+            if curve is not None:
+                self.socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server.encode())
+                self.socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.own.public.encode())
+                self.socket.setsockopt(zmq.CURVE_SECRETKEY, curve.own.secret.encode())
             self.socket.connect(address)
         except zmq.ZMQError as error:
             self.context.destroy(linger=0)
@@ -112,8 +117,8 @@ class PubLink(Link):
     queue full; their numbers show the daemon the gap.
     """
 
-    def __init__(self, address: str, hwm: int) -> None:
-        super().__init__(address, zmq.XPUB, {zmq.SNDHWM: hwm, zmq.XPUB_NODROP: 1})
+    def __init__(self, address: str, hwm: int, curve: Curve | None) -> None:
+        super().__init__(address, zmq.XPUB, {zmq.SNDHWM: hwm, zmq.XPUB_NODROP: 1}, curve)
         self.subscribed = False
         self.dropped = 0
 
@@ -165,7 +170,8 @@ def nobody(address: str, timeout: float) -> PublishTimeout:
     """What to raise, and to do, when no daemon subscribes."""
     return PublishTimeout(
         f"nothing was sent: after {timeout:.3g} s nobody is subscribed at {address}. "
-        "Is sse-daemon running, and is this one of its [ingest] pubsub addresses (not an acked one)?"
+        "Is sse-daemon running, and is this one of its [ingest] pubsub addresses (not an acked one)? "
+        "With CURVE: does it have this key, and know ours?"
     )
 
 
@@ -173,5 +179,6 @@ def unanswered(address: str, timeout: float) -> PublishTimeout:
     """What to raise, and to do, when no daemon answers."""
     return PublishTimeout(
         f"no final answer from {address} within {timeout:.3g} s; the event may or may not be stored. "
-        "Is sse-daemon running, and is this one of its [ingest] acked addresses (not a pubsub one)?"
+        "Is sse-daemon running, and is this one of its [ingest] acked addresses (not a pubsub one)? "
+        "With CURVE: does it have this key, and know ours?"
     )

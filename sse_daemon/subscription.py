@@ -26,9 +26,9 @@ class Filter(NamedTuple):
         """True if `event` is wanted."""
         if self.within is not None and event.topic != self.within:
             return False
-        if self.types and not _matches(self.types, event.type):
+        if self.types and not matches(self.types, event.type):
             return False
-        if self.topics and (event.topic is None or not _matches(self.topics, event.topic)):
+        if self.topics and (event.topic is None or not matches(self.topics, event.topic)):
             return False
         return not self.attrs or self._attrs_pass(dict(event.attrs))
 
@@ -67,7 +67,8 @@ def alternatives(text: str) -> tuple[str, ...]:
     return tuple(sorted({part for part in text.split(",") if part}))
 
 
-def _matches(patterns: tuple[str, ...], text: str) -> bool:
+def matches(patterns: tuple[str, ...], text: str) -> bool:
+    """True if one of `patterns`, in which `*` stands for any text, is `text`."""
     return text in patterns or any("*" in pattern and _globs(pattern, text) for pattern in patterns)
 
 

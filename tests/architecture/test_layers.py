@@ -33,18 +33,20 @@ LAYERS: dict[int, tuple[str, ...]] = {
             "window",
             "followed",
         ),
-        *("gate",),
+        *("gate", "rights"),
     ),
     3: (
-        *("backend", "timely", "auth", "log", "link"),
+        *("backend", "timely", "auth", "log", "link", "curve_key"),
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
         *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_proof", "auth_modes"),
+        "producer_keys",
     ),
     4: (
         *("stream", "poller", "waiter", "batches", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
         *("appender", "listener", "listening", "door", "request", "relay", "desk", "guests"),
     ),
     5: (
+        *("zmq_reader", "zmq_zap", "zmq_binding", "zmq_peers"),
         *("ingest", "web_site", "web_request", "web_answer", "web_opening", "web_lean", "web_handlers", "web_session", "web"),
         *("admin", "systemd", "floor", "crew"),
     ),
@@ -53,7 +55,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
 
 # Libraries for programs that are not the daemon: light, each a ladder of its own on top of these modules.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "producer": (("errors",), ("publishing", "publish_link", "async_producer", "producer")),
+    "producer": (("errors", "curve_key"), ("publishing", "publish_link", "async_producer", "producer")),
     "signer": (("errors", "signature"), ("signer",)),
     "consumer": (("errors", "event", "participant", "signature", "signer"), ("event_stream", "reconnecting", "consumer")),
     "bench": (
@@ -103,7 +105,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "tornado": ("web*", "admin", "daemon"),
     "tornado.web": ("web", "web_handlers", "web_session", "admin"),
     "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
-    "zmq": ("ingest", "publish_link", "async_producer", "producer", "bench.sender"),
+    "zmq": ("ingest", "zmq_*", "curve_key", "publish_link", "async_producer", "producer", "bench.sender"),
 }
 
 

@@ -25,6 +25,7 @@ from sse_daemon.config import (
     AuthConfig,
     Config,
     HttpConfig,
+    IngestConfig,
     ParticipantsConfig,
     Route,
     StreamsConfig,
@@ -188,8 +189,14 @@ def test_every_key_has_a_variable() -> None:
         "SSE_DAEMON_AUTH_KEY_RESOLVER": "keri",
         "SSE_DAEMON_AUTH_STATE": "memory",
         "SSE_DAEMON_PARTICIPANTS_KEYS": "ed25519",
+        "SSE_DAEMON_INGEST_CURVE_SECRET": "/curve.key",
+        "SSE_DAEMON_INGEST_AUTHORIZED_KEYS": "/producers",
     }
-    wanted = Config(auth=AuthConfig(state="memory", key_resolver="keri"), participants=ParticipantsConfig(keys="ed25519"))
+    wanted = Config(
+        auth=AuthConfig(state="memory", key_resolver="keri"),
+        participants=ParticipantsConfig(keys="ed25519"),
+        ingest=IngestConfig(curve_secret="/curve.key", authorized_keys="/producers"),
+    )
     assert load(None, texts, {}) == wanted
 
 
@@ -421,7 +428,7 @@ def test_a_wrong_value(file: Path, dotted: str, value: str) -> None:
         ("http.listen", "[]"),
         ("http.listen", '["localhost:0", "h:65535", "[fe80::1]:1", "unix:/a"]'),
         ("http.cors_origins", '["https://a.example", "http://localhost:3000", "http://[::1]:3000", "http://a.example:443"]'),
-        ("ingest.pubsub", '["tcp://*:5556", "tcp://eth0:*", "tcp://[::1]:1", "ipc:///a"]'),
+        ("ingest.pubsub", '["tcp://localhost:5556", "tcp://127.0.0.1:*", "tcp://[::1]:1", "ipc:///a"]'),
         ("backend.url", '"sqlite:///var/lib/log.db"'),
         ("backend.retention_bytes", "0"),
         ("streams.window_bytes", "0"),
@@ -531,7 +538,12 @@ def test_an_address_belongs_to_one_listener(file: Path, text: str, environ: dict
 
 
 def test_any_free_port_may_be_asked_for_twice(file: Path) -> None:
-    assert mistakes(file, "[http]\nlisten = ['h:0', 'h:0']\n[ingest]\npubsub = ['tcp://h:*']\nacked = ['tcp://h:0']\n") == []
+    assert (
+        mistakes(
+            file, "[http]\nlisten = ['h:0', 'h:0']\n[ingest]\npubsub = ['tcp://localhost:*']\nacked = ['tcp://localhost:0']\n"
+        )
+        == []
+    )
 
 
 def test_the_default_of_the_admin_socket_may_be_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -592,7 +604,7 @@ def test_dev_limits_no_participant_unless_it_is_told_to(file: Path) -> None:
 
 
 def test_dev_listens_where_only_this_machine_can_reach_it(file: Path) -> None:
-    text = "[ingest]\npubsub = ['tcp://*:1', 'tcp://127.0.0.1:2', 'ipc:///x']\n"
+    text = "[ingest]\npubsub = ['tcp://*:1', 'tcp://127.0.0.1:2', 'ipc:///x']\ncurve_secret = '/k'\nauthorized_keys = '/p'\n"
     options = {("http", "listen"): ("0.0.0.0:4", "[::1]:5")}
     found = mistakes(file, text, {"SSE_DAEMON_INGEST_ACKED": "tcp://eth0:3"}, options, dev=True)
     assert [mistake.split(" can be")[0] for mistake in found] == [
