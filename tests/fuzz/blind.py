@@ -56,6 +56,7 @@ def search(check: Check, seeds: Sequence[bytes], seconds: float) -> tuple[int, F
         max_examples=BATCH,
         deadline=None,
         database=None,
+        derandomize=False,  # Hypothesis has it otherwise where CI is set: every batch would be the same one again
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
