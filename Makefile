@@ -2,7 +2,7 @@
 # make test [ARGS=...]     every test; ARGS goes to pytest
 # make lint                ruff and mypy
 # make bench [CASES='to-all idle'] [OUT=bench/out] [FULL=1] [JSON=1]
-#                          the daemon beside nchan and a floor in C, where they are; FULL takes 22 minutes instead of 6
+#                          the daemon beside nchan and a floor in C, where they are; FULL takes 16 minutes instead of 6
 # make fuzz [SECONDS=60] [TARGET=head]
 #                          searches for inputs that break a promise, with atheris; docs/security.md
 # make bench-peers         one load on nchan, Pushpin, sse-starlette and better-sse, where they are; it says how to install the others
