@@ -107,6 +107,11 @@ def _target(admin: Admin, http: str | None, pubsub: str | None, acked: str | Non
 
     if not (http and pubsub):
         about = admin.get("/stats")["about"]
+        if about["auth"] != "claim":
+            raise Failed(
+                f"this daemon believes no participant that is made up ([auth] mode is {about['auth']!r});"
+                " measure one that does: sse-daemon serve --dev"
+            )
         addresses = about["ingest"].split(",")
         http = http or next((address for address in about["http"].split(",") if not address.startswith("unix:")), None)
         # The PUB/SUB addresses stand before the acked ones.

@@ -118,3 +118,10 @@ def test_no_daemon_is_said_on_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "no daemon listens" in done.stderr
+
+
+def test_a_daemon_that_wants_proof_is_not_measured_and_says_which_would_be() -> None:
+    with RunningDaemon(dev=False) as daemon:
+        done = command("bench", "--admin", str(daemon.admin), "--case", "idle")
+    assert done.returncode == 1
+    assert "[auth] mode is 'proof'" in done.stderr and "serve --dev" in done.stderr
