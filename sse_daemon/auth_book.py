@@ -52,8 +52,8 @@ class Proofs(Protocol):
     async def spend(self, digest: bytes, created: int, expires: int) -> Verdict:
         """Accepts it, once."""
 
-    async def open_session(self, participant: str) -> tuple[str, float] | None:
-        """A new session's token, which is not kept, and the seconds that it lasts; None: there is no room."""
+    async def open_session(self, participant: str, most: float | None) -> tuple[str, float] | None:
+        """A new session's token, which is not kept, and the seconds that it lasts, at most `most`; None: there is no room."""
 
     async def session(self, token: str) -> Session | None:
         """The session of this token, or None."""
@@ -175,7 +175,7 @@ class Book:
 
     # Sessions.
 
-    async def open_session(self, participant: str) -> tuple[str, float] | None:
+    async def open_session(self, participant: str, most: float | None = None) -> tuple[str, float] | None:
         self._end_old()
         if len(self._sessions) >= self._max_sessions:
             return None
@@ -184,9 +184,10 @@ class Book:
         if len(own) >= SESSIONS_EACH:
             del self._sessions[own.popleft()]
         digest = _digest(token)
-        self._sessions[digest] = participant, self._elapsed() + self._session_lifetime
+        seconds = self._session_lifetime if most is None else min(most, self._session_lifetime)
+        self._sessions[digest] = participant, self._elapsed() + seconds
         own.append(digest)
-        return token, self._session_lifetime
+        return token, seconds
 
     async def session(self, token: str) -> Session | None:
         found = self._sessions.get(_digest(token))
@@ -207,7 +208,7 @@ class Book:
         return len(self._sessions)
 
     def _end_old(self) -> None:
-        """All last equally long, so the oldest are in front, of all and of each participant."""
+        """The oldest are in front, of all and of each participant. A shorter one behind a longer one is over, and goes after it."""
         now = self._elapsed()
         while self._sessions:
             digest, (participant, until) = next(iter(self._sessions.items()))

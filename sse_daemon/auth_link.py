@@ -23,8 +23,8 @@ class LinkedProofs:
     async def spend(self, digest: bytes, created: int, expires: int) -> Verdict:
         return Verdict(*await self._link.call("spend", digest, created, expires))
 
-    async def open_session(self, participant: str) -> tuple[str, float] | None:
-        opened = await self._link.call("open_session", participant)
+    async def open_session(self, participant: str, most: float | None) -> tuple[str, float] | None:
+        opened = await self._link.call("open_session", participant, most)
         return None if opened is None else (opened[0], opened[1])
 
     async def session(self, token: str) -> Session | None:

@@ -38,7 +38,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         *("backend", "timely", "auth", "log", "link", "curve_key"),
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
-        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_proof", "auth_modes"),
+        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_modes"),
         "producer_keys",
     ),
     4: (

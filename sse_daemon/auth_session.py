@@ -1,0 +1,147 @@
+"""What modes share that check for themselves who asks: the pace of their checks, the hosts that they are for, and browsers' sessions.
+
+A page proves once who it is, and gets a cookie that speaks for its participant for a while: an EventSource sends that by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+from sse_daemon import signature
+from sse_daemon.auth import Asking, Cookie, Grant, Message, claimed_key, granted
+from sse_daemon.auth_book import Proofs
+from sse_daemon.buckets import Buckets, counted_as
+from sse_daemon.config_tables import AuthConfig, HttpConfig
+from sse_daemon.errors import RequestRefused
+from sse_daemon.participant import Canonical
+
+COOKIE = "__Host-sse-daemon"
+BURST = 2.0
+"""Seconds of its rate that a limit lets come at once."""
+LATER = 5
+"""Seconds after which to try again where the book has no room."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class Pace:
+    """How fast signatures may come to be checked: in all, and from one address. http: as it is now."""
+
+    def __init__(self, settings: AuthConfig, http: Callable[[], HttpConfig], clock: Callable[[], float]) -> None:
+        self._http = http
+        self._clock = clock
+        self._of_address = Buckets(settings.verify_rate_address, BURST * settings.verify_rate_address)
+        self._of_all = Buckets(settings.verify_rate, BURST * settings.verify_rate, names=1)
+
+    def check(self, address: str) -> None:
+        """To be called before each check. Raises RequestRefused (429)."""
+        now = self._clock()
+        name = counted_as(address, self._http().shared_addresses)
+        wait = (0.0 if name is None else self._of_address.take(name, now)) or self._of_all.take("", now)
+        if wait:
+            raise RequestRefused(429, "too_many_signatures", "signatures come faster than they are checked", math.ceil(wait))
+
+
+class Hosts:
+    """The names of this daemon for which requests may be signed and cookies sent. http: as it is now."""
+
+    def __init__(self, http: Callable[[], HttpConfig]) -> None:
+        self._http = http
+        self._own: frozenset[str] = frozenset()
+
+    def listen(self, addresses: Sequence[str]) -> None:
+        """These addresses ("host:port", "unix:/path") are right, beside `[http] hosts`."""
+        self._own = frozenset(name for address in addresses for name in own_authorities(address))
+
+    def authority(self, message: Message) -> str:
+        """The host that the request is for, in its one form. Raises RequestRefused: 400 (no one host), 421 (not ours)."""
+        named = message.header("Host")
+        try:
+            found = signature.authority(named[0]) if len(named) == 1 else None
+        except ValueError:
+            found = None
+        if found is None:
+            raise RequestRefused(400, "bad_request", "a request names one host, once")
+        hosts = [signature.authority(host) for host in self._http().hosts]
+        if found not in self._own and found not in hosts and found.rpartition(":")[0] not in hosts:
+            raise RequestRefused(
+                421, "wrong_authority", "signatures for that host are not for this daemon; [http] hosts lists those"
+            )
+        return found
+
+
+class Sessions:
+    """The sessions of `book`, by their cookies. http: as it is now."""
+
+    def __init__(
+        self, canonical: Canonical, book: Proofs, hosts: Hosts, http: Callable[[], HttpConfig], clock: Callable[[], float]
+    ) -> None:
+        self._canonical = canonical
+        self._book = book
+        self._hosts = hosts
+        self._http = http
+        self._clock = clock
+
+    async def begin(self, key: str, most: float | None = None) -> Cookie:
+        """Opens a session for `key`, which has been proven, for at most so many seconds. Raises RequestRefused."""
+        opened = await self._book.open_session(key, most)
+        if opened is None:
+            raise RequestRefused(503, "sessions_full", "no more sessions just now", retry_after=LATER)
+        token, seconds = opened
+        return Cookie(key, seconds, f"{COOKIE}={token}; Path=/; Max-Age={int(seconds)}; Secure; HttpOnly; SameSite=Strict")
+
+    async def admit(self, asking: Asking, token: str) -> Grant:
+        """What the session of this cookie may read. Raises RequestRefused."""
+        self._hosts.authority(asking.message)
+        self._check_origin(asking.message)
+        session = await self._book.session(token) if _TOKEN.fullmatch(token) else None
+        if session is None:
+            raise RequestRefused(401, "session_over", "this session is over; open another one")
+        check_claim(asking, self._canonical, session.participant)
+        until = self._clock() + session.left
+        return granted(session.participant, asking, until)
+
+    def _check_origin(self, message: Message) -> None:
+        """A browser sends the cookie by itself, so it has to say for whose page: one of the same origin, or a listed one."""
+        origins = message.header("Origin")
+        if not origins:
+            allowed = [*message.header("Sec-Fetch-Site")] == ["same-origin"]
+        else:
+            allowed = len(origins) == 1 and origins[0] in (
+                *self._http().cors_origins,
+                *_own_origins(message.header("Host")[0].lower()),
+            )
+        if not allowed:
+            raise RequestRefused(403, "origin_refused", "a session is for pages of the same origin and of those that are listed")
+
+
+def session_token(message: Message) -> str | None:
+    """The value of our cookie, or None. Raises RequestRefused if there are two."""
+    pairs = [pair.strip().partition("=") for line in message.header("Cookie") for pair in line.split(";")]
+    found = [value for name, _, value in pairs if name == COOKIE]
+    if len(found) > 1:
+        raise RequestRefused(400, "ambiguous_session", "a request names one session, once")
+    return found[0] if found else None
+
+
+def check_claim(asking: Asking, canonical: Canonical, key: str) -> None:
+    """Raises RequestRefused (400) if the request claims to be of another key than `key`, which has been proven."""
+    if claimed_key(asking, canonical) not in (None, key):
+        raise RequestRefused(400, "conflicting_participant", "a request names one key")
+
+
+def own_authorities(address: str) -> tuple[str, ...]:
+    """How clients of this machine write the host of a listening address; where it listens on one address, that one too."""
+    if address.startswith("unix:"):
+        return ("localhost",)
+    port = address.rpartition(":")[2]
+    names = (address, *(f"{host}:{port}" for host in ("localhost", "127.0.0.1", "[::1]")))
+    return tuple(map(signature.authority, names))
+
+
+def _own_origins(host: str) -> tuple[str, ...]:
+    """The origins of pages that come from this host. A cookie like ours is kept for https, and of this machine also for http."""
+    local = re.fullmatch(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", host)
+    return (f"https://{host}", f"http://{host}") if local else (f"https://{host}",)
