@@ -95,26 +95,13 @@ class Sessions:
     async def admit(self, asking: Asking, token: str) -> Grant:
         """What the session of this cookie may read. Raises RequestRefused."""
         self._hosts.authority(asking.message)
-        self._check_origin(asking.message)
+        check_origin(asking.message, self._http())
         session = await self._book.session(token) if _TOKEN.fullmatch(token) else None
         if session is None:
             raise RequestRefused(401, "session_over", "this session is over; open another one")
         check_claim(asking, self._canonical, session.participant)
         until = self._clock() + session.left
         return granted(session.participant, asking, until)
-
-    def _check_origin(self, message: Message) -> None:
-        """A browser sends the cookie by itself, so it has to say for whose page: one of the same origin, or a listed one."""
-        origins = message.header("Origin")
-        if not origins:
-            allowed = [*message.header("Sec-Fetch-Site")] == ["same-origin"]
-        else:
-            allowed = len(origins) == 1 and origins[0] in (
-                *self._http().cors_origins,
-                *_own_origins(message.header("Host")[0].lower()),
-            )
-        if not allowed:
-            raise RequestRefused(403, "origin_refused", "a session is for pages of the same origin and of those that are listed")
 
 
 def session_token(message: Message) -> str | None:
@@ -124,6 +111,21 @@ def session_token(message: Message) -> str | None:
     if len(found) > 1:
         raise RequestRefused(400, "ambiguous_session", "a request names one session, once")
     return found[0] if found else None
+
+
+def check_origin(message: Message, http: HttpConfig) -> None:
+    """A browser sends a cookie by itself, so it has to say for whose page: one of the same origin, or a listed one.
+
+    Raises RequestRefused (403).
+    """
+    origins, hosts = message.header("Origin"), message.header("Host")
+    if not origins:
+        allowed = [*message.header("Sec-Fetch-Site")] == ["same-origin"]
+    else:
+        own = _own_origins(hosts[0].lower()) if hosts else ()
+        allowed = len(origins) == 1 and origins[0] in (*http.cors_origins, *own)
+    if not allowed:
+        raise RequestRefused(403, "origin_refused", "a cookie is for pages of the same origin and of those that are listed")
 
 
 def check_claim(asking: Asking, canonical: Canonical, key: str) -> None:
