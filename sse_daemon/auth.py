@@ -1,6 +1,6 @@
 """Who is asking: from a request to what it may read, or a refusal. Everything behind this knows channels only.
 
-A mode is an `Authenticator`, in a module of its own (`auth_claim`, `auth_proof`). It sees the request as an `Asking`, without HTTP's
+A mode is an `Authenticator`, in a module of its own (`auth_claim`, `auth_proof` ...). It sees the request as an `Asking`, without HTTP's
 machinery, and answers with a `Grant`.
 """
 
@@ -32,7 +32,7 @@ class Asking(NamedTuple):
 
     header_keys, query_keys: every value of the route's key header and key parameter, as received, in order.
     participant, anonymous: the route's own words; topic: the route's topic with the request's path in it, or None.
-    address: the peer, as text.
+    address: the peer, as text: who is connected, whoever that may speak for.
     """
 
     header_keys: Sequence[str]

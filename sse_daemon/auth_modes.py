@@ -9,6 +9,7 @@ from sse_daemon.auth import Authenticator
 from sse_daemon.auth_book import Book, Proofs
 from sse_daemon.auth_claim import Claim
 from sse_daemon.auth_proof import Proof
+from sse_daemon.auth_proxy import TrustedProxy
 from sse_daemon.config import Config
 from sse_daemon.errors import AuthUnusable
 from sse_daemon.keys import reader
@@ -20,6 +21,8 @@ def authenticator(config: Callable[[], Config], proofs: Proofs | None) -> Authen
     settings, canonical = config().auth, reader(config())
     if settings.mode == "claim":
         return Claim(canonical, settings.claim_is_trusted_network)
+    if settings.mode == "trusted-proxy":
+        return TrustedProxy(canonical, settings.trusted_proxies)
     if proofs is None:
         raise AuthUnusable("there is no book of proofs")
     return Proof(settings, canonical, proofs, lambda: config().http)

@@ -43,41 +43,51 @@ class Buckets:
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def _unmapped(address: Address) -> Address:
+def unmapped(address: Address) -> Address:
     """An IPv4 address as such, also where a socket of both kinds names it as IPv6."""
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]") or address
+
+
 def origin(address: str) -> str:
     """Who a peer "host:port", "[v6]:port" or "unix" is to a limit: an IPv4 address; of IPv6 its /64, which one customer has."""
-    host = address.rpartition(":")[0].strip("[]") or address
+    return _origin(_host(address))
+
+
+@lru_cache(maxsize=4096)
+def _origin(host: str) -> str:
     try:
         parsed: Address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    parsed = _unmapped(parsed)
+    parsed = unmapped(parsed)
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
 @lru_cache(maxsize=4096)
-def _counted_as(host: str, shared_addresses: tuple[str, ...]) -> str | None:
-    name = origin(f"[{host}]:0") if ":" in host else host
+def _listed(host: str, texts: tuple[str, ...]) -> bool:
     try:
-        address: Address | str = _unmapped(ipaddress.ip_address(host.partition("%")[0]))
+        address: Address | str = unmapped(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
         address = host
-    for each in map(shared, shared_addresses):
-        if each == address if isinstance(each, str) or isinstance(address, str) else address in each:
-            return None
-    return name
+    return any(
+        each == address if isinstance(each, str) or isinstance(address, str) else address in each for each in map(shared, texts)
+    )
+
+
+def listed(address: str, texts: tuple[str, ...]) -> bool:
+    """Whether a peer "host:port", "[v6]:port" or "unix" is among these addresses and networks, each as `shared` reads it."""
+    return _listed(_host(address), texts)
 
 
 def counted_as(address: str, shared_addresses: tuple[str, ...]) -> str | None:
-    """The name under which a peer "host:port", "[v6]:port" or "unix" is limited; None if many clients come from there."""
-    host = address.rpartition(":")[0].strip("[]") or address
-    return _counted_as(host, shared_addresses)
+    """The name under which a peer is limited; None if many clients come from there."""
+    return None if listed(address, shared_addresses) else _origin(_host(address))
 
 
 def shared(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:

@@ -336,6 +336,17 @@ def origin_complaint(text: str) -> str | None:
 
 
 SHARED = Texts(Text('an address, a network such as "10.0.0.0/8", or "unix"', complaint_of(shared)))
+
+
+def proxy_complaint(text: str) -> str | None:
+    """What makes `text` no peer that could be believed."""
+    wrong = complaint_of(shared)(text)
+    if wrong is None and getattr(shared(text), "prefixlen", None) == 0:
+        return f"{shown(text)} is everybody"
+    return wrong
+
+
+PROXIES = Texts(Text('an address, a network such as "10.0.0.0/30", or "unix"', proxy_complaint))
 HOSTS = Texts(Text('"host" or "host:port" as in clients\' URLs, in lower case', host_complaint))
 ORIGINS = Texts(Text('"scheme://host" or "scheme://host:port", in lower case, without path', origin_complaint))
 

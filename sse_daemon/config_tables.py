@@ -21,6 +21,7 @@ from sse_daemon.config_kinds import (
     KEY_FOLDER,
     LISTEN,
     ORIGINS,
+    PROXIES,
     SHARED,
     SOCKET,
     STATE,
@@ -132,7 +133,7 @@ class BackendConfig:
 class AuthConfig:
     """`[auth]`: how a client shows who it is."""
 
-    mode: Literal["proof", "claim"] = setting(Word(("proof", "claim")), "proof")
+    mode: Literal["proof", "trusted-proxy", "claim"] = setting(Word(("proof", "trusted-proxy", "claim")), "proof")
     state: str | None = setting(Maybe(STATE), None)
     proof_lifetime: float = setting(seconds(above=True), 3600.0)
     # Nobody can look a browser's session up without its cookie, but whoever has stolen one has it for as long.
@@ -143,8 +144,16 @@ class AuthConfig:
     # A check is 0.1 ms of the loop's time: this is a fifth of a core.
     verify_rate: float = setting(rate(), 2000.0)
     verify_rate_address: float = setting(rate(), 200.0)
+    trusted_proxies: tuple[str, ...] = setting(PROXIES, ())
     claim_is_trusted_network: bool = setting(Switch(), False)
     key_resolver: str | None = setting(Maybe(ENTRY_POINT), None)
+
+    def __attrs_post_init__(self) -> None:
+        refuse(self._conflicts())
+
+    def _conflicts(self) -> Iterator[Conflict]:
+        if self.mode == "trusted-proxy" and not self.trusted_proxies:
+            yield Conflict(("mode", "trusted_proxies"), "needs trusted_proxies; the addresses of those that say who a client is")
 
 
 @frozen(kw_only=True)
@@ -236,6 +245,16 @@ class Config:
     def keys(self) -> Literal["opaque", "ed25519"]:
         """What a participant's key is: as configured, or as the mode needs it."""
         return self.participants.keys or ("ed25519" if self.auth.mode == "proof" else "opaque")
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Who is believed about whom it speaks for: nobody, unless the mode says so."""
+        return self.auth.trusted_proxies if self.auth.mode == "trusted-proxy" else ()
+
+    @property
+    def shared_addresses(self) -> tuple[str, ...]:
+        """From where many clients come, so that nothing is limited there."""
+        return (*self.http.shared_addresses, *self.proxies)
 
     def __attrs_post_init__(self) -> None:
         refuse((*self._shared_addresses(), *self._shared_paths(), *self._unproven(), *self._open_to_all()))

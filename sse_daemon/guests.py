@@ -70,7 +70,7 @@ class Guests:
         return self._config().auth.mode != "claim"
 
     def _address(self, profile: Profile) -> str | None:
-        return counted_as(profile.address, self._config().http.shared_addresses)
+        return counted_as(profile.address, self._config().shared_addresses)
 
     def _count(self, name: str, most: int) -> int:
         if len(self._of.get(name, ())) >= most:

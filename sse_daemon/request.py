@@ -28,7 +28,8 @@ _PLACE = re.compile(r"\{(\w+)\}")
 class Request(NamedTuple):
     """A request to `route`. header, query: the values of a header and of a query parameter; parameters: the names in the query.
 
-    places: what stands for the placeholders of the route's path; address: the peer; message: its head as it came.
+    places: what stands for the placeholders of the route's path; peer: who is connected; address: the client, who is not always
+    the peer; message: its head as it came.
     """
 
     route: Route
@@ -36,6 +37,7 @@ class Request(NamedTuple):
     query: Values
     parameters: Collection[str]
     places: Mapping[str, str]
+    peer: str
     address: str
     message: Message
 
@@ -52,7 +54,7 @@ class Request(NamedTuple):
         """The request as those see it who decide what it may read."""
         route = self.route
         keys = self.header(route.header), self.query(route.query)
-        return Asking(*keys, route.participant, route.anonymous, topic, self.address, self.message)
+        return Asking(*keys, route.participant, route.anonymous, topic, self.peer, self.message)
 
     def cursor(self, incarnation: str, head: int) -> tuple[Cursor | None, str | None]:
         """The cursor that the client comes back with; or None and why the one it sent is no use: the reason of its `resync`."""

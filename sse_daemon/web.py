@@ -79,7 +79,7 @@ class Entrance:
             max_body_size=MAX_REQUEST_BODY,
             decompress_request=False,
         )
-        self._http.most, self._http.shared = http.max_per_address, http.shared_addresses
+        self._http.most, self._http.shared = http.max_per_address, site.config().shared_addresses
 
     def serve(self, connection: socket.socket, peer: Any) -> None:
         """Answers what comes on an accepted connection."""

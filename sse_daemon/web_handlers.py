@@ -131,8 +131,8 @@ class Events(Base):
         http = self.request
         peer = peer_name(getattr(http.connection.context, "address", None))  # type: ignore[union-attr]
         try:
-            routes, method, target = self.site.config().routes, http.method or "", http.uri or ""
-            request = request_of(routes, method, target, http.headers, http.query_arguments, peer)
+            method, target = http.method or "", http.uri or ""
+            request = request_of(self.site.config(), method, target, http.headers, http.query_arguments, peer)
         except RequestRefused as refused:
             self.answer_and_close(refusal(refused))
             return

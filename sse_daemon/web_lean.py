@@ -82,7 +82,7 @@ class LeanDoor:
             arguments = parse_qs_bytes(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
             if not _is_plain(start, headers):
                 return None
-            request = request_of(self._site.config().routes, start.method, start.path, headers, arguments, peer_name(peer))
+            request = request_of(self._site.config(), start.method, start.path, headers, arguments, peer_name(peer))
         except (HTTPInputError, ValueError, RequestRefused):
             return None
         return None if request.wants_json() else request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -13,9 +13,10 @@ from tornado.escape import url_unescape
 from tornado.httputil import HTTPHeaders
 
 from sse_daemon.auth import Grant, Message
-from sse_daemon.config_route import Route
+from sse_daemon.config_tables import Config
 from sse_daemon.errors import RequestRefused
 from sse_daemon.event import Cursor
+from sse_daemon.forwarded import client
 from sse_daemon.gate import gate
 from sse_daemon.request import Request, Values
 from sse_daemon.stream import Profile, Wire
@@ -46,18 +47,19 @@ def pattern(path: str) -> re.Pattern[str]:
 
 
 def request_of(
-    routes: Iterable[Route], method: str, target: str, headers: HTTPHeaders, arguments: Mapping[str, Sequence[bytes]], peer: str
+    config: Config, method: str, target: str, headers: HTTPHeaders, arguments: Mapping[str, Sequence[bytes]], peer: str
 ) -> Request:
-    """The request in the terms of its route. target: path and query; arguments: the query; peer: the client's address.
+    """The request in the terms of its route. target: path and query; arguments: the query; peer: who is connected.
 
     Raises RequestRefused.
     """
     path, _, query = target.partition("?")
-    for route in routes:
+    for route in config.routes:
         if (found := pattern(route.path).fullmatch(path)) is not None:
             places = {name: _text(url_unescape(part, encoding=None, plus=False)) for name, part in found.groupdict().items()}
             message = Message(method, path, query, headers.get_list)
-            return Request(route, headers.get_list, _values(arguments), arguments, places, peer, message)
+            address = client(peer, headers.get_list("X-Forwarded-For"), proxies) if (proxies := config.proxies) else peer
+            return Request(route, headers.get_list, _values(arguments), arguments, places, peer, address, message)
     raise RequestRefused(404, "not_found", "there is no such route")
 
 

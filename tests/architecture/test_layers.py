@@ -33,12 +33,12 @@ LAYERS: dict[int, tuple[str, ...]] = {
             "window",
             "followed",
         ),
-        *("gate", "rights"),
+        *("gate", "rights", "forwarded"),
     ),
     3: (
         *("backend", "timely", "auth", "log", "link", "curve_key"),
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
-        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_modes"),
+        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_proxy", "auth_modes"),
         "producer_keys",
     ),
     4: (

@@ -19,6 +19,7 @@ from tests.conftest import Deadline
 from tests.integration.daemon import ROOT, RunningDaemon
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+TRUSTING = '[auth]\nmode = "trusted-proxy"\ntrusted_proxies = ["127.0.0.1"]\n'
 USERS = "/etc/nginx/sse-daemon.users"
 """As it stands in the README's lines."""
 
@@ -54,7 +55,7 @@ def readme_lines() -> str:
 
 @pytest.fixture
 def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon() as running:
+    with RunningDaemon(TRUSTING, dev=False) as running:
         yield running
 
 
@@ -128,7 +129,7 @@ async def test_a_client_that_goes_is_gone_from_the_daemon_too(
 
 
 async def test_nobody_is_who_they_claim_to_be(daemon: RunningDaemon, nginx: Path) -> None:
-    async with stream(nginx, "bob", "?public_key=alice", **{"X-Public-Key": "alice"}) as data:
+    async with stream(nginx, "bob", **{"X-Public-Key": "alice", "X-Forwarded-For": "192.0.2.1"}) as data:
         assert '"participant":"bob"' in await anext(data)
         publish(daemon, "for alice")
         publish(daemon, "for bob", to="bob")
@@ -138,7 +139,9 @@ async def test_nobody_is_who_they_claim_to_be(daemon: RunningDaemon, nginx: Path
 async def test_without_a_password_there_is_no_stream(nginx: Path) -> None:
     async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(nginx))) as client:
         answer = await client.get("http://nginx/events", headers={"X-Public-Key": "alice"})
-    assert answer.status_code == 401
+        assert answer.status_code == 401
+        answer = await client.get("http://nginx/events?public_key=alice", auth=("bob", "b"))
+    assert (answer.status_code, answer.json()["error"]) == (403, "participant_in_url")
 
 
 def clients(daemon: RunningDaemon) -> list[dict[str, Any]]:

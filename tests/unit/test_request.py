@@ -28,7 +28,7 @@ def request(
 ) -> Request:
     asked, named = query or {}, headers or {}
     message = Message("GET", route.path, "", lambda name: named.get(name, ()))
-    return Request(route, message.header, lambda name: asked.get(name, ()), asked, places or {}, "peer", message)
+    return Request(route, message.header, lambda name: asked.get(name, ()), asked, places or {}, "peer", "peer", message)
 
 
 @given(text=st.text(max_size=80))
