@@ -37,11 +37,16 @@ class BrokerBackend:
         self._loop = asyncio.get_running_loop()
         self._turns = asyncio.Semaphore(QUESTIONS)
         self._deliver: Deliver | None = None
-        self._early: list[tuple[Sequence[Any], int, int]] | None = []
-        """Batches that came before whoever opened could take one; None from then on."""
+        self._coming: list[codec.Plain] = []
+        self._after: int | None = None
+        """Where what is coming begins; None: nothing is."""
+        self._last = 0
+        self._open = False
+        """Whoever opened can take a batch."""
         self._closed = False
         self._appending: set[asyncio.Future[None]] = set()
         link.posts["batch"] = self._batch
+        link.taken = self._pass_on
 
     async def open(self, deliver: Deliver) -> Opened:
         """Begins to follow."""
@@ -98,7 +103,7 @@ class BrokerBackend:
         if self._appending:
             await asyncio.wait(self._appending)
         self._deliver = None
-        self._early = None
+        self._open = False
 
     async def _ask(self, name: str, *arguments: Any) -> Any:
         if self._closed or self._deliver is None:
@@ -121,12 +126,19 @@ class BrokerBackend:
         return answer
 
     def _release(self) -> None:
-        early, self._early = self._early or [], None
-        for batch in early:
-            self._batch(*batch)
+        self._open = self._deliver is not None
+        self._pass_on()
 
-    def _batch(self, items: Sequence[Any], after: int, last: int) -> None:
-        if self._early is not None:
-            self._early.append((items, after, last))
-        elif self._deliver is not None:
-            self._deliver(codec.logged(items), after, last)
+    def _batch(self, items: Sequence[codec.Plain], after: int, last: int) -> None:
+        if self._closed:
+            return
+        if self._after is None:
+            self._after = after
+        self._coming += items
+        self._last = last
+
+    def _pass_on(self) -> None:
+        """Delivers what has come, in one: the busier this process is, the more comes at a time and the less one event costs."""
+        if self._open and self._after is not None and self._deliver is not None:
+            coming, after, self._coming, self._after = self._coming, self._after, [], None
+            self._deliver(codec.logged(coming), after, self._last)

@@ -32,7 +32,7 @@ def frame(message: Plain) -> bytes:
     return len(body).to_bytes(HEADER) + body
 
 
-def frames(data: bytes | bytearray) -> tuple[list[Any], int]:
+def frames(data: bytes | bytearray | memoryview) -> tuple[list[Any], int]:
     """The whole messages at the beginning of `data`, and how many bytes they were."""
     found, at, end = [], 0, len(data)
     with memoryview(data) as view:

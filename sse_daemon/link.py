@@ -34,12 +34,14 @@ class Link:
 
     posts: what is called with the arguments of a posted message, by its name. calls: likewise for questions, a coroutine
     function that gives the answer, something that `codec` can carry; BackendError travels, any other exception is our defect.
+    taken: called when all that had come was taken, so that many messages can be handled as one.
     closed: called once, when the other side is gone or was cut off.
     """
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, limit: int = QUEUE_BYTES) -> None:
         self.posts: dict[str, Callable[..., None]] = {}
         self.calls: dict[str, Callable[..., Awaitable[Any]]] = {}
+        self.taken: Callable[[], None] = lambda: None
         self.closed: Callable[[], None] = lambda: None
         self.unsent = 0
         """Bytes that the other side has not taken."""
@@ -49,6 +51,8 @@ class Link:
         self._loop = loop
         self._limit = limit
         self._queue: deque[memoryview] = deque()
+        # Kept, for 128 KiB made anew for each frame of a few events cost more than taking it.
+        self._room = memoryview(bytearray(READ))
         self._partial = bytearray()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
@@ -146,25 +150,35 @@ class Link:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(READ)
+            count = self._sock.recv_into(self._room)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             self.close()
             return
-        self._partial += data
         try:
-            messages, used = codec.frames(self._partial)
-            del self._partial[:used]
-            for message in messages:
+            for message in self._whole(self._room[:count]):
                 if not self._over:
                     self._take(message)
+            if not self._over:
+                self.taken()
         except Exception:  # noqa: BLE001
             # A defect. What follows in order cannot be followed any more without this message: the link ends, and is made anew.
             _log.exception("a message of another process could not be taken")
             self.close()
+
+    def _whole(self, data: memoryview) -> list[Any]:
+        """The messages that have come whole with this; what is left is kept for the next."""
+        if not self._partial:
+            messages, used = codec.frames(data)
+            self._partial += data[used:]
+        else:
+            self._partial += data
+            messages, used = codec.frames(self._partial)
+            del self._partial[:used]
+        return messages
 
     def _take(self, message: tuple[Any, ...]) -> None:
         kind = message[0]

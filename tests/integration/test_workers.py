@@ -45,6 +45,11 @@ def worker_of(client: Client) -> str:
     return name
 
 
+def test_a_worker_does_not_interrupt_its_owner(daemon: RunningDaemon) -> None:
+    assert {os.sched_getscheduler(pid) for pid in workers(daemon).values()} == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(daemon.pid) == os.SCHED_OTHER
+
+
 def on(daemon: RunningDaemon, name: str, participant: str | None = None, **options: Any) -> Client:
     """A client whose stream is on this worker: the kernel chooses, so it tries until it has."""
     while True:

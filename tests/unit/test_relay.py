@@ -39,8 +39,10 @@ class Follower:
         self.log = BrokerBackend(self.links[0], self.followed)
         self.window = self.followed.window = Window(limit, 0, self.followed.since)
         self.came: list[int] = []
+        self.batches: list[tuple[int, int]] = []
 
     def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
+        self.batches.append((after, last))
         assert after == self.window.head
         events = [item for item in batch if isinstance(item, Event)]
         self.came += [event.position for event in events]
@@ -201,6 +203,19 @@ async def test_only_what_was_asked_for_comes_and_positions_always(until: Until) 
         await until(lambda: one.window.head == two.window.head == 7, f"{ADVANCE} s")
         assert (one.came, two.came) == ([1, 5, 6], [2, 4, 6])
         assert set(one.window.channels) == {"a"} and set(two.window.channels) == {"b"}
+    finally:
+        await house.close()
+
+
+async def test_what_has_come_together_is_delivered_as_one(until: Until) -> None:
+    house = House()
+    (follower,) = await house.open(10**6)
+    try:
+        await follower.log.retained(["a"])
+        for number in range(5):  # nothing here waits: the follower cannot read before all have been sent
+            house.relay.deliver([Event(number + 1, ("a",), "t", None, (), b"x" * 10_000)], number, number + 1)
+        await until(lambda: follower.window.head == 5)
+        assert follower.batches == [(0, 5)]
     finally:
         await house.close()
 
