@@ -23,7 +23,7 @@ RESERVED_QUERY = ("last_event_id", "lastEventId", "heartbeat", "wait", "limit")
 """Query parameters that every route understands."""
 RESERVED_PREFIX = "attr."
 """What the parameters begin with that filter on an attribute without being declared."""
-RESERVED_PATHS = ("/healthz", "/readyz", "/session")
+RESERVED_PATHS = ("/healthz", "/readyz", "/session", "/client.js")
 RESERVED_EVENTS = ("heartbeat", "resync", "bye")
 """Events that mean something else to a client than a first event does."""
 # A key there would be read by HTTP itself, by every proxy on the way, or by the cursor.

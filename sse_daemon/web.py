@@ -16,6 +16,7 @@ from tornado.web import Application
 from sse_daemon.buckets import counted_as
 from sse_daemon.listener import peer_name
 from sse_daemon.log import Sometimes, logger
+from sse_daemon.web_client import Client
 from sse_daemon.web_handlers import Events, Health, Nothing, Ready
 from sse_daemon.web_lean import LeanDoor
 from sse_daemon.web_request import pattern
@@ -107,8 +108,8 @@ def serve(http: HTTPServer, connection: socket.socket, peer: Any) -> None:
 
 def application(site: Site) -> Application:
     """The routes: the built-in ones and every `[[stream]]`."""
-    own = (("/healthz", Health), ("/readyz", Ready), ("/session", Session))
-    handlers: list[Any] = [(path, handler, {"site": site}) for path, handler in own]
+    own = (("/healthz", Health), ("/readyz", Ready), ("/session", Session), ("/client.js", Client))
+    handlers: list[Any] = [(pattern(path).pattern, handler, {"site": site}) for path, handler in own]
     for route in site.config().routes:
         handlers.append((pattern(route.path).pattern, Events, {"site": site, "header": route.header}))
     return Application(handlers, default_handler_class=Nothing, default_handler_args={"site": site}, log_function=lambda _: None)

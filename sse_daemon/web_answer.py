@@ -27,6 +27,8 @@ STREAM_HEADERS = (
 )
 CLAIMED = ("Sse-Daemon-Auth", "claim")
 """What every answer says where nothing proves who a client is."""
+READABLE = ("Access-Control-Expose-Headers", "Date, Retry-After")
+"""What a page of another origin needs beside the body: the time to sign by, and when to come back."""
 ERRORS = {
     400: ("bad_request", "the request is malformed"),
     404: ("not_found", "there is no such route"),
@@ -112,7 +114,7 @@ def cors(site: Site, origins: Sequence[str]) -> Headers:
     headers = [("Vary", "Origin")]
     for origin in allowed:
         if [*origins] == [origin]:
-            headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+            headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true"), READABLE]
     return headers
 
 

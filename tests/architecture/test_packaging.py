@@ -148,7 +148,7 @@ def test_the_wheel_has_every_module_and_nothing_else(built: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel(built)).namelist() if ".dist-info/" not in name}
     folders = {"sse_daemon": "sse_daemon", **{name: f"sse_daemon/{name}" for name in (*LINKS, "bench")}}
     expected = {f"{folders[path.parent.name]}/{path.name}" for path in modules().values()}
-    assert names == {*expected, "sse_daemon/py.typed"}
+    assert names == {*expected, "sse_daemon/py.typed", "sse_daemon/web/client.js"}
 
 
 def test_the_sdist_has_what_a_service_needs(built: Path) -> None:

@@ -66,7 +66,11 @@ def test_a_listed_origin_may_read_every_answer(get: Get, kind: str, name: str) -
     target, headers, status = ANSWERS[kind]
     response = get(target, origin(name), *headers)
     assert response.status == status
-    assert cors(response) == {"access-control-allow-origin": name, "access-control-allow-credentials": "true"}
+    assert cors(response) == {
+        "access-control-allow-origin": name,
+        "access-control-allow-credentials": "true",
+        "access-control-expose-headers": "Date, Retry-After",
+    }
     assert response.header("Vary") == "Origin"
 
 
@@ -116,6 +120,7 @@ def test_preflight(get: Get, target: str, key: str) -> None:
     assert allowed == {
         "access-control-allow-origin": "https://app.example",
         "access-control-allow-credentials": "true",
+        "access-control-expose-headers": "Date, Retry-After",
         "access-control-allow-methods": "GET, HEAD, OPTIONS",
     }
     refused = get(target, origin("https://evil.example"), *asked, method="OPTIONS")

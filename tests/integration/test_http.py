@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.client import Client, Header, Publisher, Response, admin, envelope, query
-from tests.integration.daemon import RunningDaemon
+from tests.integration.daemon import ROOT, RunningDaemon
 
 DOORS = True
 CONFIG = """
@@ -413,6 +413,20 @@ def test_health_and_readiness(get: Get) -> None:
         response = get(target)
         assert (response.status, response.json()) == (200, body)
         assert get(target, method="HEAD").status == 200
+
+
+def test_the_browsers_client_is_there_for_everybody_and_is_asked_for_once(daemon: RunningDaemon) -> None:
+    with Client(daemon.http_port) as client:
+        first = client.get("/client.js")
+        assert (first.status, first.body()) == (200, (ROOT / "sse_daemon" / "web" / "client.js").read_bytes())
+        assert first.header("Content-Type") == "text/javascript; charset=utf-8"
+        assert (first.header("Cache-Control"), first.header("X-Content-Type-Options")) == ("no-cache", "nosniff")
+        again = client.get("/client.js", ("If-None-Match", first.header("Etag") or ""))
+        assert again.status == 304  # and nothing behind its head, or the next answer would not be understood
+        assert client.get("/client.js", ("If-None-Match", '"another"')).status == 200
+    for target in ("/clientXjs", "/client.js/", "/web/client.js", "/client.js%00"):
+        with Client(daemon.http_port) as client:
+            assert client.get(target).status == 404
 
 
 def test_json_answers_keep_the_connection(daemon: RunningDaemon) -> None:

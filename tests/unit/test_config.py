@@ -478,6 +478,7 @@ def test_a_long_value_is_shortened(file: Path) -> None:
         ("topic", "path = '/a'\ntopic = ''"),
         ("topic", f"path = '/a'\ntopic = '{'x' * 201}'"),
         ("topic", 'path = "/a"\ntopic = "a\\nb"'),
+        ("path", "path = '/client.js'"),
         ("participant", "path = '/a'\nparticipant = 'maybe'"),
         ("anonymous", "path = '/a'\nanonymous = 'yes'"),
         ("header", "path = '/a'\nheader = 'X Key'"),
