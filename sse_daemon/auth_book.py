@@ -13,7 +13,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from sse_daemon.log import Sometimes, logger
 from sse_daemon.nonce_file import DIGEST, NonceFile
@@ -43,6 +43,16 @@ class Session(NamedTuple):
     left: float
 
 
+class TokenKey(NamedTuple):
+    """A key by which tokens are checked. kid: its name, where it has one; x: its 32 bytes in base64url."""
+
+    kid: str | None
+    x: str
+
+
+TokenKeys: TypeAlias = tuple[TokenKey, ...]
+
+
 class Proofs(Protocol):
     """The book, wherever it is. Codes: sign_again, replayed, nonces_full, nonces_failed. Raises BackendError where it is away."""
 
@@ -57,6 +67,9 @@ class Proofs(Protocol):
 
     async def session(self, token: str) -> Session | None:
         """The session of this token, or None."""
+
+    async def token_keys(self) -> TokenKeys:
+        """By whom tokens are signed, where the mode has them; as it is now."""
 
 
 class Clock:
@@ -110,6 +123,8 @@ class Book:
         self._max_sessions = max_sessions
         self._sessions: dict[bytes, tuple[str, float]] = {}
         self._of: dict[str, deque[bytes]] = {}
+        self.keys: TokenKeys = ()
+        """By whom tokens are signed: here, so that all processes know the same ones."""
 
     def _barrier(self, file: NonceFile | None) -> int:
         # A file that was not complete belonged to a daemon that accepted signatures from up to SKEW seconds ahead of it.
@@ -193,6 +208,9 @@ class Book:
         found = self._sessions.get(_digest(token))
         left = found[1] - self._elapsed() if found is not None else 0.0
         return Session(found[0], left) if found is not None and left > 0 else None
+
+    async def token_keys(self) -> TokenKeys:
+        return self.keys
 
     def revoke(self, participant: str) -> int:
         """Ends all sessions of a participant; how many there were."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sse_daemon.auth_book import Proofs, Session, Verdict
+from sse_daemon.auth_book import Proofs, Session, TokenKey, TokenKeys, Verdict
 from sse_daemon.link import Link
 
 Answers = Mapping[str, Callable[..., Awaitable[Any]]]
@@ -31,6 +31,9 @@ class LinkedProofs:
         found = await self._link.call("session", token)
         return None if found is None else Session(*found)
 
+    async def token_keys(self) -> TokenKeys:
+        return tuple(TokenKey(*each) for each in await self._link.call("token_keys"))
+
 
 def answers(proofs: Proofs | None) -> Answers:
     """What those who have no book may ask the one who has: values that a link can carry."""
@@ -41,7 +44,11 @@ def answers(proofs: Proofs | None) -> Answers:
         found = await answer
         return None if found is None else tuple(found)
 
+    async def token_keys() -> list[tuple[str | None, str]]:
+        return [(key.kid, key.x) for key in await proofs.token_keys()]
+
     return {
+        "token_keys": token_keys,
         "look": lambda *asked: plain(proofs.look(*asked)),
         "spend": lambda *asked: plain(proofs.spend(*asked)),
         "open_session": lambda *asked: plain(proofs.open_session(*asked)),

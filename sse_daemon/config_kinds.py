@@ -367,6 +367,14 @@ def url_complaint(text: str) -> str | None:
 URL = Text('such as "memory://" or "sqlite:///var/lib/sse-daemon/log.db"', url_complaint)
 
 
+def claim_complaint(text: str) -> str | None:
+    """What makes `text` no name, address or value of a token's claim."""
+    return None if re.fullmatch(r"[\x21-\x7e]{1,200}", text) else f"{shown(text)} is not that"
+
+
+CLAIM = Text("1 to 200 printable ASCII characters without spaces", claim_complaint)
+
+
 def state_complaint(text: str) -> str | None:
     """What makes `text` no place for what has to outlive the daemon."""
     if text == "memory" or (text.startswith("/") and "\0" not in text):

@@ -26,8 +26,19 @@ RESERVED_PREFIX = "attr."
 RESERVED_PATHS = ("/healthz", "/readyz", "/session", "/client.js")
 RESERVED_EVENTS = ("heartbeat", "resync", "bye")
 """Events that mean something else to a client than a first event does."""
-# A key there would be read by HTTP itself, by every proxy on the way, or by the cursor.
-RESERVED_HEADERS = ("accept", "connection", "content-length", "host", "last-event-id", "origin", "transfer-encoding", "upgrade")
+# A key there would be read by HTTP itself, by every proxy on the way, or by the cursor; or a secret would be read as a key.
+RESERVED_HEADERS = (
+    "accept",
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "last-event-id",
+    "origin",
+    "transfer-encoding",
+    "upgrade",
+)
 FIRST_NAMES = ("client_id", "participant", "topic")
 """What first_data may name besides the placeholders of the path."""
 

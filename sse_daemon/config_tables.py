@@ -15,6 +15,7 @@ from attrs import AttrsInstance, Factory, field, frozen
 
 from sse_daemon.address import Tcp, Unix, is_loopback, listen_address, zmq_address
 from sse_daemon.config_kinds import (
+    CLAIM,
     ENTRY_POINT,
     HOSTS,
     KEY_FILE,
@@ -133,7 +134,9 @@ class BackendConfig:
 class AuthConfig:
     """`[auth]`: how a client shows who it is."""
 
-    mode: Literal["proof", "trusted-proxy", "claim"] = setting(Word(("proof", "trusted-proxy", "claim")), "proof")
+    mode: Literal["proof", "token", "trusted-proxy", "claim"] = setting(
+        Word(("proof", "token", "trusted-proxy", "claim")), "proof"
+    )
     state: str | None = setting(Maybe(STATE), None)
     proof_lifetime: float = setting(seconds(above=True), 3600.0)
     # Nobody can look a browser's session up without its cookie, but whoever has stolen one has it for as long.
@@ -144,6 +147,10 @@ class AuthConfig:
     # A check is 0.1 ms of the loop's time: this is a fifth of a core.
     verify_rate: float = setting(rate(), 2000.0)
     verify_rate_address: float = setting(rate(), 200.0)
+    token_keys: str | None = setting(Maybe(KEY_FILE), None)
+    token_audience: str | None = setting(Maybe(CLAIM), None)
+    token_issuer: str | None = setting(Maybe(CLAIM), None)
+    token_claim: str = setting(CLAIM, "sub")
     trusted_proxies: tuple[str, ...] = setting(PROXIES, ())
     claim_is_trusted_network: bool = setting(Switch(), False)
     key_resolver: str | None = setting(Maybe(ENTRY_POINT), None)
@@ -152,6 +159,9 @@ class AuthConfig:
         refuse(self._conflicts())
 
     def _conflicts(self) -> Iterator[Conflict]:
+        for key, right in (("token_keys", "the file of the keys that sign tokens"), ("token_audience", "what their aud says")):
+            if self.mode == "token" and getattr(self, key) is None:
+                yield Conflict(("mode", key), f"needs {key}; {right}")
         if self.mode == "trusted-proxy" and not self.trusted_proxies:
             yield Conflict(("mode", "trusted_proxies"), "needs trusted_proxies; the addresses of those that say who a client is")
 

@@ -23,7 +23,7 @@ import sse_daemon
 from sse_daemon import admin, log, producer_keys, systemd, web
 from sse_daemon.appender import Appender, Log
 from sse_daemon.auth_link import answers
-from sse_daemon.auth_modes import book
+from sse_daemon.auth_modes import book, renew
 from sse_daemon.backend import Backend, Opened
 from sse_daemon.census import Census
 from sse_daemon.config import Config
@@ -108,7 +108,8 @@ class Daemon:
         self._book = book(self.config, os.environ, os.getuid(), time.time, time.monotonic)
         if self._book is not None:
             self._exit.callback(self._book.close)
-            await self._book.ready()
+            if self.config.auth.mode == "proof":
+                await self._book.ready()
 
     async def _open_backend(self) -> None:
         self._front: Floor | Crew  # set below, without an await between: `deliver` is not called before
@@ -317,11 +318,15 @@ class Daemon:
             self._loop.call_later(RELOAD_AGAIN, self._reload)
             return
         self._ingest.reload_keys()
+        renew(self.config.auth, self._book)
         try:
             new = self._reload_config()
         except ConfigError as error:
             for mistake in error.mistakes:
                 _log.error("configuration not reloaded", extra={"mistake": mistake})
+            # Nothing is new in it; but those who hold streams look again at what was read anew beside it.
+            self.config = merged(self.config, self.config)
+            self._front.apply(self.config)
             return
         applied, ignored = changed(self.config, new)
         self.config = merged(self.config, new)

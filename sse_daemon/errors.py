@@ -105,17 +105,26 @@ class Refusal(SseDaemonError):
 class RequestRefused(SseDaemonError):
     """A client's HTTP request is answered with `status` and the JSON {"error": code, "detail": detail}.
 
-    Neither text may contain anything that the client sent. retry_after: seconds, for the header of that name; date: Unix seconds
-    by the clock that signatures are judged by, for the Date header.
+    No text may contain anything that the client sent. retry_after: seconds, for the header of that name; date: Unix seconds
+    by the clock that signatures are judged by, for the Date header; challenge: what WWW-Authenticate says.
     """
 
-    def __init__(self, status: int, code: str, detail: str, retry_after: int | None = None, date: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        retry_after: int | None = None,
+        date: float | None = None,
+        challenge: str | None = None,
+    ) -> None:
         super().__init__(f"{status} {code}: {detail}")
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
         self.date = date
+        self.challenge = challenge
 
 
 class BackendError(SseDaemonError):

@@ -57,6 +57,8 @@ def refusal(refused: RequestRefused, retry_after: int | None = None) -> Answer:
         headers.append(("Retry-After", str(seconds)))
     if refused.date is not None:
         headers.append(("Date", formatdate(refused.date, usegmt=True)))
+    if refused.challenge is not None:
+        headers.append(("WWW-Authenticate", refused.challenge))
     return Answer(refused.status, headers, sse.dumps({"error": refused.code, "detail": refused.detail}))
 
 

@@ -38,7 +38,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         *("backend", "timely", "auth", "log", "link", "curve_key"),
         *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
-        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_proxy", "auth_modes"),
+        *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_proxy"),
+        *("token_keys", "auth_token", "auth_modes"),
         "producer_keys",
     ),
     4: (
@@ -106,6 +107,8 @@ IMPURE_CALLS = {"open", "print", "input"}
 # Who may import which library, as patterns of module names. The longest name counts: tornado.web has other rules than tornado.
 WALLS: dict[str, tuple[str, ...]] = {
     "attrs": ("config*",),
+    "cryptography": ("token_keys", "auth_token"),
+    "jwt": ("auth_token",),
     "click": ("cli*",),
     "httpx": ("event_stream", "consumer", "cli*"),
     "nacl": ("ed25519", "signer"),

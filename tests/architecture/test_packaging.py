@@ -19,7 +19,7 @@ import pytest
 from tests.architecture.source import ROOT, foreign, imports, modules, repository
 
 LINKS = {"backends": "../backends", "cli": "../cli"}
-IMPORTED_AS = {"pyzmq": "zmq", "pynacl": "nacl"}
+IMPORTED_AS = {"pyzmq": "zmq", "pynacl": "nacl", "pyjwt": "jwt"}
 """Distributions whose import name is not their own name with underscores."""
 
 
