@@ -14,6 +14,8 @@ from sse_daemon.hub import SLICE, Hub
 from sse_daemon.stream import State, Stream
 
 MAX_TICK = 1.0
+ENDED_KEPT = 100
+"""Streams that ended and still stand in the wheel, beyond twice as many as are open: about a kilobyte each."""
 
 
 class Timing(NamedTuple):
@@ -79,10 +81,18 @@ class Liveness:
         now = self._loop.time()
         self._end_stalled(now)
         self._end_pinning()
+        self._forget_ended()
         current = int(now / self.timing.tick)
         for slot in [slot for slot in self._wheel if slot <= current]:
             self._due.extend(self._wheel.pop(slot))
         self._serve()
+
+    def _forget_ended(self) -> None:
+        """Whoever opens streams only to end them would otherwise have each stay until its heartbeat would have been due."""
+        if sum(map(len, self._wheel.values())) <= 2 * len(self._hub.streams) + ENDED_KEPT:
+            return
+        for slot in tuple(self._wheel):
+            self._wheel[slot] = [stream for stream in self._wheel[slot] if stream.state not in (State.CLOSING, State.CLOSED)]
 
     def _serve(self) -> None:
         """Serves whose time has come, in slices; the next tick is set when all of them are."""

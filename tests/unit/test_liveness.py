@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sse_daemon.event import PUBLIC
-from sse_daemon.liveness import Liveness, Timing
+from sse_daemon.liveness import ENDED_KEPT, Liveness, Timing
 from sse_daemon.stream import State
 from tests.unit.test_hub import Client, Rig
 
@@ -115,3 +115,18 @@ async def test_a_stream_with_a_lifetime_ends_with_bye(rig: Rig) -> None:
     client.read()
     assert list(client.blocks())[-1]["data"] == b'{"reason":"lifetime"}'
     watch.close()
+
+
+async def test_streams_that_ended_are_not_kept_until_they_would_be_due(rig: Rig) -> None:
+    watch = liveness(rig, heartbeat=1000.0, stall=10 * UNIT)
+    stays = await connect(rig, watch)
+    for _ in range(2 * ENDED_KEPT):
+        ends = await connect(rig, watch)
+        rig.hub.close(ends.stream, "client")
+    await until(lambda: kept(watch) <= ENDED_KEPT + 2)
+    assert any(stays.stream in streams for streams in watch._wheel.values())
+
+
+def kept(watch: Liveness) -> int:
+    """Streams in the wheel."""
+    return sum(map(len, watch._wheel.values()))
