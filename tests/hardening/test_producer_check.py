@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import zmq
 
+from sse_daemon import zmq_zap
 from sse_daemon.appender import Appender, Outcome
 from sse_daemon.backend import Stored
 from sse_daemon.census import Census
@@ -122,15 +123,50 @@ def refused(address: str) -> bool:
         return True
 
 
-async def test_a_loop_that_stood_still_is_not_taken_for_a_dead_check(ingest: Ingest, until: Until) -> None:
+async def test_a_loop_that_stood_still_is_not_taken_for_a_dead_check(
+    ingest: Ingest, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zmq_zap, "PROBE_EVERY", 0.1)
     await ingest.bind([], ANY)
     ingest.start()
+    questions = counted(check_of(ingest), monkeypatch)
     watching = asyncio.ensure_future(ingest.watch())
-    await asyncio.sleep(0)
-    time.sleep(2.5)  # noqa: ASYNC251 longer than two questions are apart
+    await until(lambda: questions)
+    stand_still(ingest)
+    before = len(questions)
     with producer(ingest) as late:
         late.send(event(["a"]))
         await until(lambda: ingest._appender.bytes)
+        await until(lambda: len(questions) > before + 3)
         assert ingest.fault is None
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+def counted(check: KeyCheck, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions that the check asks itself from here on."""
+    questions: list[str] = []
+    ask = check._ask
+
+    def asking(key: str) -> None:
+        questions.append(key)
+        ask(key)
+
+    monkeypatch.setattr(check, "_ask", asking)
+    return questions
+
+
+def stand_still(ingest: Ingest) -> None:
+    """Keeps the loop for four times as long as a peer waits to be let in, which is as long as two questions are apart."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.setsockopt(zmq.LINGER, 0)
+        peer.setsockopt(zmq.HANDSHAKE_IVL, 100)
+        peer.setsockopt(zmq.CURVE_SERVERKEY, OWN.public.encode())
+        peer.setsockopt(zmq.CURVE_PUBLICKEY, KEY.public.encode())
+        peer.setsockopt(zmq.CURVE_SECRETKEY, KEY.secret.encode())
+        with peer.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL) as monitor:
+            peer.connect(ingest.addresses[-1])
+            for _ in range(4):
+                assert monitor.poll(30_000), "the peer did not give up"
+                monitor.recv_multipart()
+            peer.disable_monitor()
