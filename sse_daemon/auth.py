@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from sse_daemon.errors import InvalidParticipant, RequestRefused
 from sse_daemon.event import PUBLIC, participant_channel, topic_channel
+from sse_daemon.metrics import Values
 from sse_daemon.participant import Canonical
 
 
@@ -60,6 +61,10 @@ class Cookie(NamedTuple):
     value: str
 
 
+UNASKED: Values = {"hook_questions_total": {}, "hook_remembered_total": 0, "hook_waiting": 0.0}
+"""The metrics of a mode that asks nobody."""
+
+
 class Authenticator(Protocol):
     """One way of knowing who asks."""
 
@@ -75,6 +80,25 @@ class Authenticator(Protocol):
 
     async def begin(self, asking: Asking) -> Cookie | None:
         """Opens a session for whoever asks; None: this mode has no sessions. Raises RequestRefused."""
+
+    # What most modes have no need for.
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """Why nobody can be told apart yet, or None."""
+        return None
+
+    def forget(self, participant: str) -> None:
+        """Whatever is remembered of who is this participant is good no more."""
+        return  # nothing is
+
+    def values(self) -> Values:
+        """The metrics of `UNASKED`, as they are."""
+        return UNASKED
+
+    async def close(self) -> None:
+        """Lets go of everything."""
+        return  # there is nothing
 
 
 def claimed_key(asking: Asking, canonical: Canonical) -> str | None:

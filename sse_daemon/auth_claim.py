@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sse_daemon.address import is_loopback, listen_address
-from sse_daemon.auth import Asking, Cookie, Grant, claimed_key, granted, may_be_nobody
+from sse_daemon.auth import Asking, Authenticator, Cookie, Grant, claimed_key, granted, may_be_nobody
 from sse_daemon.errors import AuthUnusable, RequestRefused
 from sse_daemon.participant import Canonical
 
 
-class Claim:
+class Claim(Authenticator):
     """The mode. everywhere: also where others than this machine can reach it."""
 
     proves = False

@@ -8,6 +8,7 @@ from pathlib import Path
 from sse_daemon.auth import Authenticator
 from sse_daemon.auth_book import Book, Proofs, TokenKeys
 from sse_daemon.auth_claim import Claim
+from sse_daemon.auth_hook import Hook
 from sse_daemon.auth_proof import Proof
 from sse_daemon.auth_proxy import TrustedProxy
 from sse_daemon.config import Config
@@ -27,6 +28,8 @@ def authenticator(config: Callable[[], Config], proofs: Proofs | None) -> Authen
         return Claim(canonical, settings.claim_is_trusted_network)
     if settings.mode == "trusted-proxy":
         return TrustedProxy(canonical, settings.trusted_proxies)
+    if settings.mode == "hook":
+        return Hook(settings, str(settings.hook_url), canonical, lambda: config().http)
     if proofs is None:
         raise AuthUnusable("there is no book of proofs")
     if settings.mode == "token":

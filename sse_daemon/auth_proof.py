@@ -11,7 +11,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Sequence
 
 from sse_daemon import ed25519, signature
-from sse_daemon.auth import Asking, Cookie, Grant, Message, claimed_key, granted, may_be_nobody
+from sse_daemon.auth import Asking, Authenticator, Cookie, Grant, Message, claimed_key, granted, may_be_nobody
 from sse_daemon.auth_book import Proofs, Verdict, nonce_digest
 from sse_daemon.auth_session import LATER, Hosts, Pace, Sessions, check_claim, session_token
 from sse_daemon.config_tables import AuthConfig, HttpConfig
@@ -28,7 +28,7 @@ _SAID = {
 }
 
 
-class Proof:
+class Proof(Authenticator):
     """The mode. book: what was used before; http: the settings of requests, as they are now."""
 
     proves = True

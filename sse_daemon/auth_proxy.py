@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sse_daemon.auth import Asking, Cookie, Grant, claimed_key, granted, may_be_nobody
+from sse_daemon.auth import Asking, Authenticator, Cookie, Grant, claimed_key, granted, may_be_nobody
 from sse_daemon.buckets import listed
 from sse_daemon.errors import RequestRefused
 from sse_daemon.participant import Canonical
 
 
-class TrustedProxy:
+class TrustedProxy(Authenticator):
     """The mode. proxies: those who are believed, addresses and networks."""
 
     proves = True

@@ -27,9 +27,15 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Pace:
-    """How fast signatures may come to be checked: in all, and from one address. http: as it is now."""
+    """How fast signatures may come to be checked, or whatever else it costs to know who asks: in all, and from one address.
 
-    def __init__(self, settings: AuthConfig, http: Callable[[], HttpConfig], clock: Callable[[], float]) -> None:
+    http: as it is now; what: of which there may be too many.
+    """
+
+    def __init__(
+        self, settings: AuthConfig, http: Callable[[], HttpConfig], clock: Callable[[], float], what: str = "signatures"
+    ) -> None:
+        self._what = what
         self._http = http
         self._clock = clock
         self._of_address = Buckets(settings.verify_rate_address, BURST * settings.verify_rate_address)
@@ -41,7 +47,7 @@ class Pace:
         name = counted_as(address, self._http().shared_addresses)
         wait = (0.0 if name is None else self._of_address.take(name, now)) or self._of_all.take("", now)
         if wait:
-            raise RequestRefused(429, "too_many_signatures", "signatures come faster than they are checked", math.ceil(wait))
+            raise RequestRefused(429, f"too_many_{self._what}", f"{self._what} come faster than they may", math.ceil(wait))
 
 
 class Hosts:

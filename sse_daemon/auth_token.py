@@ -19,7 +19,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sse_daemon import token_keys
-from sse_daemon.auth import Asking, Cookie, Grant, Message, claimed_key, granted, may_be_nobody
+from sse_daemon.auth import Asking, Authenticator, Cookie, Grant, Message, claimed_key, granted, may_be_nobody
 from sse_daemon.auth_book import Proofs, TokenKeys
 from sse_daemon.auth_session import Hosts, Pace, Sessions, check_claim, session_token
 from sse_daemon.config_tables import Config
@@ -40,7 +40,7 @@ _OPTIONS: Any = {"require": ["exp", "aud"], "verify_exp": False, "verify_nbf": F
 """Times are looked at here, more strictly."""
 
 
-class Token:
+class Token(Authenticator):
     """The mode. config: as it is now; whenever that is another object, the keys are asked of the book again. wall: Unix time."""
 
     proves = True

@@ -31,7 +31,13 @@ def share(config: Config, processes: int) -> Config:
         max_streams=-(-streams.max_streams // processes),
         pinned_limit=-(-streams.pinned_limit // processes),
     )
-    checks = evolve(auth, verify_rate=auth.verify_rate / processes, verify_rate_address=auth.verify_rate_address / processes)
+    checks = evolve(
+        auth,
+        verify_rate=auth.verify_rate / processes,
+        verify_rate_address=auth.verify_rate_address / processes,
+        hook_concurrency=max(1, auth.hook_concurrency // processes),
+        hook_queue=auth.hook_queue // processes,
+    )
     return evolve(config, streams=own, auth=checks)
 
 

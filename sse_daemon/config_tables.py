@@ -14,6 +14,7 @@ from typing import Literal
 from attrs import AttrsInstance, Factory, field, frozen
 
 from sse_daemon.address import Tcp, Unix, is_loopback, listen_address, zmq_address
+from sse_daemon.config_hook import HEADERS, HOOK_URL
 from sse_daemon.config_kinds import (
     CLAIM,
     ENTRY_POINT,
@@ -48,6 +49,7 @@ from sse_daemon.config_route import EVENTS, RESERVED_PATHS, Route, shape
 KIB = 1024
 MIB = 1024 * KIB
 MAX_WORKERS = 256
+MODES = ("proof", "token", "hook", "trusted-proxy", "claim")
 
 
 def default_admin_socket(environ: Mapping[str, str], uid: int) -> str:
@@ -134,9 +136,7 @@ class BackendConfig:
 class AuthConfig:
     """`[auth]`: how a client shows who it is."""
 
-    mode: Literal["proof", "token", "trusted-proxy", "claim"] = setting(
-        Word(("proof", "token", "trusted-proxy", "claim")), "proof"
-    )
+    mode: Literal["proof", "token", "hook", "trusted-proxy", "claim"] = setting(Word(MODES), "proof")
     state: str | None = setting(Maybe(STATE), None)
     proof_lifetime: float = setting(seconds(above=True), 3600.0)
     # Nobody can look a browser's session up without its cookie, but whoever has stolen one has it for as long.
@@ -152,6 +152,17 @@ class AuthConfig:
     token_issuer: str | None = setting(Maybe(CLAIM), None)
     token_claim: str = setting(CLAIM, "sub")
     trusted_proxies: tuple[str, ...] = setting(PROXIES, ())
+    hook_url: str | None = setting(Maybe(HOOK_URL), None)
+    hook_socket: str | None = setting(Maybe(SOCKET), None)
+    # What a client claims to be is not among them: an application might take the daemon's word for it.
+    hook_headers: tuple[str, ...] = setting(HEADERS, ("Authorization", "Cookie"))
+    hook_timeout: float = setting(Decimal("seconds", 0, 60, above=True), 2.0)
+    hook_concurrency: int = setting(Whole("a number", 1, 1000), 16)
+    hook_queue: int = setting(count(), 1000)
+    # For so long somebody who has logged out can still open a stream.
+    hook_cache: float = setting(Decimal("seconds", 0, 60), 5.0)
+    # And for so long keeps one that is open.
+    hook_lifetime: float = setting(seconds(above=True), 900.0)
     claim_is_trusted_network: bool = setting(Switch(), False)
     key_resolver: str | None = setting(Maybe(ENTRY_POINT), None)
 
@@ -164,6 +175,8 @@ class AuthConfig:
                 yield Conflict(("mode", key), f"needs {key}; {right}")
         if self.mode == "trusted-proxy" and not self.trusted_proxies:
             yield Conflict(("mode", "trusted_proxies"), "needs trusted_proxies; the addresses of those that say who a client is")
+        if self.mode == "hook" and self.hook_url is None:
+            yield Conflict(("mode", "hook_url"), "needs hook_url; where the application says who asks")
 
 
 @frozen(kw_only=True)

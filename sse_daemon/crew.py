@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from sse_daemon.auth import UNASKED
+from sse_daemon.auth_hook import WAITING
 from sse_daemon.auth_link import Answers
 from sse_daemon.config import Config
 from sse_daemon.config_plain import plain, share
@@ -237,7 +239,10 @@ class Crew:
     @property
     def why_not_ready(self) -> str | None:
         """Why nobody can be served, or None."""
-        return None if any(worker.is_ready for worker in self._workers.values()) else "no worker is there"
+        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        if not ready:
+            return "no worker is there"
+        return WAITING if all(worker.values.get("hook_waiting") for worker in ready) else None
 
     def _post(self, name: str, *arguments: Any) -> None:
         for worker in self._workers.values():
@@ -298,7 +303,7 @@ class Crew:
         await asyncio.gather(*(self._refresh(worker) for worker in self._workers.values()))
         workers = [worker for worker in self._workers.values() if worker.is_ready]
         total = self._tally.total([worker.values for worker in self._workers.values()], len(workers), self._relay.head)
-        return {**total, "loop_lag_seconds": max(total["loop_lag_seconds"], self._loop_lag.worst)}
+        return {**UNASKED, **total, "loop_lag_seconds": max(total["loop_lag_seconds"], self._loop_lag.worst)}
 
     async def _refresh(self, worker: Worker) -> None:
         if worker.is_ready and (values := await worker.ask("values")) is not None and not worker.link.over:

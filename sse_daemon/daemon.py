@@ -251,7 +251,7 @@ class Daemon:
         silent = self._backend.silent_for()
         if silent >= PATIENCE:
             return f"the backend has not answered for {silent:.0f} s"
-        return self._front.why_not_ready if isinstance(self._front, Crew) else None
+        return self._front.why_not_ready
 
     def _deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         for item in batch:

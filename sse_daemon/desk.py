@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from sse_daemon.auth import Authenticator
 from sse_daemon.catchup import CatchUp
 from sse_daemon.door import Door
 from sse_daemon.event import Event
@@ -63,7 +64,7 @@ class Streams(Protocol):
 
 
 class Desk(NamedTuple):
-    """The streams of this process."""
+    """The streams of this process, and the mode that knows whose they are."""
 
     hub: Hub
     door: Door
@@ -71,6 +72,7 @@ class Desk(NamedTuple):
     liveness: Liveness
     longpoll: LongPoll
     loop_lag: LoopLag
+    authenticator: Authenticator
     wall: Callable[[], float]
 
     @property
@@ -86,8 +88,10 @@ class Desk(NamedTuple):
         return [row for row in rows if participant is None or row["participant"] == participant]
 
     async def kick(self, client: str | None, participant: str | None, seconds: float | None) -> list[str]:
-        if participant is not None and seconds is not None:
-            self.door.bar(participant, seconds)
+        if participant is not None:
+            self.authenticator.forget(participant)
+            if seconds is not None:
+                self.door.bar(participant, seconds)
         streams = tuple(self.hub.streams.values())
         if client is not None:
             hit = [stream for stream in streams if stream.profile.id == client]
@@ -164,6 +168,7 @@ class Desk(NamedTuple):
             "sweep_position": hub.end,
             "loop_lag_seconds": self.loop_lag.worst,
             "shedding": float(self.door.overrun()),
+            **self.authenticator.values(),
             "workers": 0,
             "workers_replaced_total": 0,
         }

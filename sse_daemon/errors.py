@@ -12,6 +12,7 @@
     ├── InvalidCursor           a text is no cursor
     ├── Refusal                 a producer's message was refused; carries code, detail, index
     ├── RequestRefused          a client's request was refused; carries status, code, detail
+    │   └── AuthUnavailable     who asks cannot be found out just now; carries client
     ├── BackendError            the log cannot do what was asked
     │   ├── StorageFull         no room for another record; nothing of it was stored
     │   ├── BackendUnavailable  it does not answer now; nothing of the record is known to be stored
@@ -125,6 +126,14 @@ class RequestRefused(SseDaemonError):
         self.retry_after = retry_after
         self.date = date
         self.challenge = challenge
+
+
+class AuthUnavailable(RequestRefused):
+    """Who asks cannot be found out just now: 503. `client`: what tells who asks so from others, and says nothing about who it is."""
+
+    def __init__(self, client: str, retry_after: int) -> None:
+        super().__init__(503, "auth_unavailable", "nobody says just now who asks; come back later", retry_after)
+        self.client = client
 
 
 class BackendError(SseDaemonError):

@@ -69,8 +69,9 @@ class Floor:
         loop_lag = LoopLag(loop)
         self._exit.callback(loop_lag.close)
         door.overrun = lambda: loop_lag.sustained(self.config.streams.shed_lag)
-        self.desk = Desk(hub, door, self.catchup, self._liveness, longpoll, loop_lag, time.time)
         self._authenticator = authenticator(lambda: self.config, proofs)
+        self._exit.push_async_callback(self._authenticator.close)
+        self.desk = Desk(hub, door, self.catchup, self._liveness, longpoll, loop_lag, self._authenticator, time.time)
         self._entrance = web.Entrance(
             Site(
                 config=lambda: self.config,
@@ -83,13 +84,18 @@ class Floor:
                 authenticator=self._authenticator,
                 door=door,
                 guests=Guests(lambda: self.config, hub.streams, loop.time),
-                ready=ready,
+                ready=lambda: ready() or self.why_not_ready,
                 wall=time.time,
                 name=name,
                 reach=reach,
             )
         )
         self._exit.push_async_callback(self._entrance.close_all_connections)
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """Why no client should be sent here as far as this process goes, or None."""
+        return self._authenticator.why_not_ready
 
     def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         """Takes what the log holds after `after` through `last`."""

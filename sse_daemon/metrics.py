@@ -64,6 +64,11 @@ METRICS = (
     Description("workers_replaced_total", "counter", "Worker processes that ended and were replaced."),
     Description("nonces", "gauge", "Used signatures that are remembered."),
     Description("sessions", "gauge", "Sessions of browsers."),
+    Description(
+        "hook_questions_total", "counter", "Questions to the application of auth.hook_url, by how they ended.", "outcome"
+    ),
+    Description("hook_remembered_total", "counter", "Requests for which its last answer was good enough."),
+    Description("hook_waiting", "gauge", "1 until that application has answered for the first time; workers added up."),
     Description("clients_unproven", "gauge", "1 if clients are believed who they are, else 0."),
     Description("ready", "gauge", "1 if the daemon is ready, else 0."),
     Description("start_time_seconds", "gauge", "When the daemon started, in Unix seconds."),

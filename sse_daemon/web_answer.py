@@ -13,7 +13,6 @@ from sse_daemon.errors import BackendError, RequestRefused
 from sse_daemon.log import Sparing, logger
 from sse_daemon.participant import short
 from sse_daemon.request import Request
-from sse_daemon.web_request import Asked
 from sse_daemon.web_site import Site
 
 Headers = list[tuple[str, str]]
@@ -81,14 +80,12 @@ def failed(error: BackendError) -> Answer:
     return refusal(RequestRefused(503, "unavailable", "the log does not answer; try again"), retry_after=LOG_AGAIN)
 
 
-def away(site: Site, asked: Asked, reason: str) -> Answer:
+def away(site: Site, request: Request, client: str | None, reason: str, refused: RequestRefused) -> Answer:
     """A browser's EventSource gives up at any status but 200: it gets an empty stream that sends it away for a while."""
-    host = asked.request.address.rpartition(":")[0]
-    browser = asked.request.accepts("text/event-stream")
-    retry = site.door.turn_away(host, asked.profile.participant) if browser else None
-    complain(asked.request, "stream turned away", reason=reason)
+    host = request.address.rpartition(":")[0]
+    retry = site.door.turn_away(host, client) if request.accepts("text/event-stream") else None
+    complain(request, "stream turned away", reason=reason)
     if retry is None:
-        refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
         return refusal(refused, retry_after=math.ceil(site.door.bye_ms() / 1000))
     return Answer(200, [*STREAM_HEADERS], sse.bye(reason, retry))
 

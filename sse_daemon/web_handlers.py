@@ -61,8 +61,9 @@ class Base(RequestHandler):
         if "Access-Control-Allow-Origin" in self._headers:
             self.set_header("Access-Control-Allow-Methods", self.methods)
             allowed = ("Last-Event-ID", "Cache-Control", "Authorization", *self.route_headers)
-            signing = SIGNED_HEADERS if self.site.authenticator.proves else ()
-            self.set_header("Access-Control-Allow-Headers", ", ".join(dict.fromkeys((*allowed, *signing))))
+            auth = self.site.config().auth
+            asked_for = auth.hook_headers if auth.mode == "hook" else SIGNED_HEADERS if self.site.authenticator.proves else ()
+            self.set_header("Access-Control-Allow-Headers", ", ".join(dict.fromkeys((*allowed, *asked_for))))
             self.set_header("Access-Control-Max-Age", "600")
 
     def answer_and_close(self, answer: Answer) -> None:

@@ -14,6 +14,7 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from sse_daemon import sse
 from sse_daemon.catchup import preamble, resync_blocks
+from sse_daemon.errors import AuthUnavailable, RequestRefused
 from sse_daemon.log import logger
 from sse_daemon.request import Request, fill
 from sse_daemon.stream import Stream
@@ -33,10 +34,15 @@ class Opening(NamedTuple):
 
 
 class Away(NamedTuple):
-    """A stream for which there is no room; reason: "drain" or "overload"."""
+    """A stream that cannot be opened now, but later. client: what tells apart who asks from one address; reason: "drain" ...
 
-    asked: Asked
+    refused: what is answered to whoever is no browser.
+    """
+
+    request: Request
+    client: str | None
     reason: str
+    refused: RequestRefused
 
 
 Decision: TypeAlias = Opening | Away
@@ -44,16 +50,24 @@ Decision: TypeAlias = Opening | Away
 
 async def decide(site: Site, request: Request, *, chunked: bool) -> Decision:
     """What becomes of a request for a stream. Raises RequestRefused, BackendError."""
-    asked = await understand(site, request, chunked=chunked)
+    try:
+        asked = await understand(site, request, chunked=chunked)
+    except AuthUnavailable as error:
+        return Away(request, error.client, "unavailable", error)
     reason = obstacle(site, asked)
     if reason is None and site.guests.too_fast(asked.profile):
         reason = "overload"
     if reason is not None:
-        return Away(asked, reason)
+        return _no_room(asked, reason)
     opening = await _opening(site, asked)
     # Again: the log was waited for, and meanwhile an operator may have acted, or a crowd have come in by the same way.
     site.door.check_barred(asked.profile.participant)
-    return opening if (reason := obstacle(site, asked)) is None else Away(asked, reason)
+    return opening if (reason := obstacle(site, asked)) is None else _no_room(asked, reason)
+
+
+def _no_room(asked: Asked, reason: str) -> Away:
+    refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
+    return Away(asked.request, asked.profile.participant, reason, refused)
 
 
 def obstacle(site: Site, asked: Asked) -> str | None:

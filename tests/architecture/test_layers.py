@@ -37,9 +37,9 @@ LAYERS: dict[int, tuple[str, ...]] = {
     ),
     3: (
         *("backend", "timely", "auth", "log", "link", "curve_key"),
-        *("config_kinds", "config_route", "config_tables", "config_change", "config_plain", "config"),
+        *("config_kinds", "config_hook", "config_route", "config_tables", "config_change", "config_plain", "config"),
         *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_proxy"),
-        *("token_keys", "auth_token", "auth_modes"),
+        *("auth_question", "hook_client", "auth_asker", "auth_hook", "token_keys", "auth_token", "auth_modes"),
         "producer_keys",
     ),
     4: (
@@ -116,7 +116,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("metrics",),
     "rich": ("cli*",),
     "sqlite3": ("backends.sqlite*",),
-    "tornado": ("web*", "admin", "daemon"),
+    "tornado": ("web*", "admin", "daemon", "hook_client"),
     "tornado.web": ("web", "web_handlers", "web_session", "admin"),
     "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
     "zmq": ("ingest", "zmq_*", "curve_key", "publish_link", "async_producer", "producer", "bench.sender"),
