@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sse_daemon.bench import cases, growth, latencies, streams
@@ -12,7 +12,9 @@ from sse_daemon.bench.session import Session
 
 OWN, COMPILED, SQLITE, NCHAN, FLOOR = "sse-daemon", "sse-daemon compiled", "sse-daemon sqlite", "nchan", "floor"
 WORKERS = "sse-daemon two workers"
-"""On the one core of all servers: what is looked at is what they cost, not how much faster two cores are."""
+"""On the one core of all servers: what is looked at is what they cost."""
+SPREAD, SPREAD_WORKERS = f"{OWN} on all cores", f"{WORKERS} on all cores"
+"""Not bound, and so in the generator's way: what is looked at is how much faster more cores are."""
 BOTH = (OWN, COMPILED, NCHAN)
 ALL = (*BOTH, FLOOR)
 
@@ -56,6 +58,7 @@ def quick(chosen: Sequence[str]) -> Plan:
         _to_all(1000, (1, 16, 64), (*ALL, WORKERS)),
         _to_all(5000, (1, 16), ALL),
         _to_one(10000, (64,), (*BOTH, WORKERS)),
+        *_scaling(),
         *_common(10000, BOTH, curves=1),
         _to_all(100, (1, 16, 64), ALL, rounds=1),
         _to_one(1000, (1, 16, 64), BOTH, rounds=1),
@@ -71,6 +74,7 @@ def full(chosen: Sequence[str]) -> Plan:
         _to_one(10000, (1, 16, 64), (*BOTH, WORKERS)),
         *(_to_all(n, (1, 16, 64), ALL, rounds=3) for n in (100, 10000)),
         *(_to_one(n, (1, 16, 64), BOTH, rounds=3) for n in (100, 1000, 5000)),
+        *_scaling(),
         *_common(10000, BOTH, curves=3),
         *(_opening(n, BOTH, rounds=3) for n in (100, 1000, 5000)),
     ]
@@ -114,6 +118,13 @@ def _common(n: int, servers: Sequence[str], curves: int) -> Iterator[Item]:
                 fresh=name == "kept",
                 rounds=curves,
             )
+
+
+def _scaling() -> Iterator[Item]:
+    """One process and two workers where each may run anywhere."""
+    servers = (SPREAD, SPREAD_WORKERS)
+    for item in (_to_all(5000, (1, 16), servers, 3), _to_one(10000, (64,), servers, 3), _opening(10000, servers, 3)):
+        yield replace(item, case="scaling", name=f"scaling {item.name}")
 
 
 def _to_all(n: int, ws: Sequence[int], servers: Sequence[str], rounds: int | None = None) -> Item:

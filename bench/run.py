@@ -21,7 +21,10 @@ from bench.servers import Servers, cores
 from sse_daemon.bench.errors import Broken
 from sse_daemon.bench.session import Session, Sizes
 
-CASES = ("to-all", "to-one", "idle", "opening", "storm", "stalled", "acked", "latency", "participants", "kept", "recipients")
+CASES = (
+    *("to-all", "to-one", "scaling", "idle", "opening", "storm", "stalled", "acked", "latency"),
+    *("participants", "kept", "recipients"),
+)
 BUSY = 0.3
 """Load of the machine from which on it is said that others work on it."""
 
@@ -48,7 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _own() -> tuple[Daemon, ...]:
     """This daemon as it is measured: with a log in memory or in a file, with one process that holds streams or with two."""
-    return Daemon(), Daemon(backend="sqlite", name=plan.SQLITE), Daemon(options=("--workers", "2"), name=plan.WORKERS)
+    two = ("--workers", "2")
+    return (
+        Daemon(),
+        Daemon(backend="sqlite", name=plan.SQLITE),
+        Daemon(options=two, name=plan.WORKERS),
+        Daemon(name=plan.SPREAD, everywhere=True),
+        Daemon(options=two, name=plan.SPREAD_WORKERS, everywhere=True),
+    )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

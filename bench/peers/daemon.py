@@ -28,7 +28,7 @@ class OwnRunning(Running):
 class Daemon:
     """`serve --dev` with a log of this kind: `memory`, or `sqlite` with a file in the peer's directory.
 
-    options: more of `serve`. source: the folder that the package is imported from.
+    options: more of `serve`. source: the folder that the package is imported from. everywhere: not bound to the servers' core.
     """
 
     backend: str = "memory"
@@ -36,6 +36,7 @@ class Daemon:
     environ: tuple[tuple[str, str], ...] = ()
     name: str = "sse-daemon"
     source: Path = ROOT
+    everywhere: bool = False
 
     def missing(self) -> str | None:
         """As Peer.missing."""
@@ -47,7 +48,7 @@ class Daemon:
         where = ("--http", f"127.0.0.1:{port}", "--pubsub", f"tcp://127.0.0.1:{pubsub}", "--acked", f"tcp://127.0.0.1:{acked}")
         child = launch(
             [sys.executable, "-m", "sse_daemon.cli", "serve", "--dev", *where, *self._log(directory), *self.options],
-            core=core,
+            core="*" if self.everywhere else core,
             directory=directory,
             log="output.log",
             # All subscribers of a fan-out are one participant.

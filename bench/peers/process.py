@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from bench.peers.base import PeerError
 
@@ -25,10 +26,16 @@ SPARE_FILES = 1000
 
 
 def launch(
-    argv: Sequence[str | Path], *, core: int | None, directory: Path, log: str, environ: Mapping[str, str] | None = None
+    argv: Sequence[str | Path],
+    *,
+    core: int | Literal["*"] | None,
+    directory: Path,
+    log: str,
+    environ: Mapping[str, str] | None = None,
 ) -> Child:
     """A process in a group of its own, working in `directory`, its output in the file `log` there.
 
+    core: the one that it is bound to; None: where its parent is; "*": anywhere.
     It gets SIGTERM when the thread that called this ends, however that came about, so a server with processes of its own ends them.
     """
     place = "-" if core is None else str(core)
