@@ -50,9 +50,9 @@ async def chromium() -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def site() -> AsyncIterator[int]:
-    """A server of pages, which are all empty; its port. What has come from nowhere a browser does not let speak to this machine."""
-    answer = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(EMPTY)}\r\nConnection: close\r\n\r\n{EMPTY}"
+async def site(html: str = EMPTY) -> AsyncIterator[int]:
+    """A server of pages, which are all this one; its port. What has come from nowhere a browser does not let speak to this machine."""
+    answer = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{html}"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.read(65536):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tests.architecture.test_repository import blocks
 from tests.hardening.browser import CHROMIUM, Page, Wire, chromium, site
 from tests.integration.client import Publisher
 from tests.integration.daemon import ROOT, RunningDaemon
@@ -343,3 +346,47 @@ async def test_a_page_of_an_unlisted_origin_gets_nothing(browser: Any) -> None:
             # From a listed page the same tries come through: the cookie is good, and who refuses is the daemon.
             good = await Page.open(page.page.context, f"http://127.0.0.1:{listed}", html=None)
             assert (await good.run(tries, daemon.http, key))[:2] == ["read"] * 2
+
+
+# What documents and examples say
+
+
+def section(name: str, heading: str) -> str:
+    """The part of a document below a heading, to the next one of its kind."""
+    return (ROOT / name).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+async def test_the_page_of_the_documents_works(browser: Any) -> None:
+    (html,) = blocks(section("docs/clients.md", "In a page"), "html")
+    with house() as (daemon, publisher):
+        page = await somebody(browser, daemon.http, html=html)
+        key = await page.run("async () => (await client.openKey()).publicKey")
+        publisher.event("dinner is ready", to=[key], type="note", retain=True)
+        await page.until("document.querySelector('li')?.textContent === 'dinner is ready'")
+
+
+async def test_the_lines_of_the_readme_work(browser: Any) -> None:
+    (lines,) = blocks(section("README.md", "Who a client is"), "js")
+    html = f"<!doctype html><script type=module>const show = (said) => (document.title = said.text);\n{lines}</script>"
+    with house() as (daemon, publisher):
+        page = await somebody(browser, daemon.http, html=html)
+        key = await page.run("async () => (await client.openKey()).publicKey")
+        publisher.event('{"text": "hello"}', to=[key], type="note", retain=True)
+        await page.until("document.title === 'hello'")
+
+
+async def test_the_example_shows_what_it_gets(browser: Any) -> None:
+    example = (ROOT / "examples" / "page.html").read_text()
+    assert example.count("http://127.0.0.1:8080") == 1
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        address = f"127.0.0.1:{reserved.getsockname()[1]}"
+    async with site(example.replace("127.0.0.1:8080", address)) as port:
+        origin = f"http://127.0.0.1:{port}"
+        with house(listing(origin), http=[address]) as (daemon, _):
+            page = await Page.open(await browser.new_context(), origin, html=None)
+            await page.until("document.querySelector('#state').className === 'open'")
+            # The command that it shows, as a shell would understand it.
+            command = shlex.split(await page.page.text_content("#try") or "")
+            assert command[0] == "sse-daemon"
+            assert daemon.command(*command[1:]).returncode == 0
+            await page.until("document.querySelector('li span')?.textContent === 'dinner is ready'")
