@@ -19,7 +19,7 @@ COMPILER = "mypy>=2.4,<2.5"
 OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")
 """The compiler's: types were checked before, and what is not compiled is none of its business."""
 COMPILED = (
-    "event", "participant", "envelope", "sse", "subscription", "window", "census", "directory", "backend", "timely",
+    "event", "participant", "header", "envelope", "sse", "subscription", "window", "census", "directory", "backend", "timely",
     "stream", "poller", "waiter", "batches", "hub", "appender", "zmq_reader", "ingest", "codec", "followed", "link", "relay",
     "backends.broker", "backends.pages", "backends.producers", "backends.ledger", "backends.memory",
 )  # fmt: skip

@@ -6,16 +6,12 @@ header), the rest its data. What is returned is valid and stays so: nothing behi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import ujson
-
-from sse_daemon.errors import DigestKey, InvalidParticipant, Refusal
+from sse_daemon.errors import Refusal
 from sse_daemon.event import (
     PUBLIC,
-    Attrs,
     Draft,
     Group,
     Item,
@@ -23,23 +19,14 @@ from sse_daemon.event import (
     Repeat,
     Topic,
     is_participants,
-    is_unsafe,
     participant_channel,
     topic_channel,
 )
+from sse_daemon.header import attrs_of, data_of, flag_of, keys_of, name_of, origin_of, read_header, ttl_of
 from sse_daemon.participant import Canonical, canonical
 
 RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
 """The event names that only the daemon itself writes."""
-
-MAX_NAME = 200
-"""Characters of a topic, a group's name, a type or a `from`."""
-MAX_ATTRS = 32
-MAX_ATTR_NAME = 64
-MAX_ATTR_VALUE = 256
-MAX_TTL = 10 * 365 * 86_400.0
-MAX_N = 2**53 - 1
-"""The largest counter: what every JSON implementation carries exactly."""
 
 
 class Bounds(NamedTuple):
@@ -190,7 +177,7 @@ def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
     if len(frame) > bounds.max_frame:
         raise Refusal("too_large", f"a frame has at most {bounds.max_frame} bytes")
     head, lf, rest = frame.partition(b"\n")
-    header = _header(head)
+    header = read_header(head)
     if "members" in header:
         _check_members(header, _GROUP_MEMBERS)
         return _group(header, rest, bounds)
@@ -206,65 +193,28 @@ def _check_members(header: Mapping[str, Any], known: frozenset[str]) -> None:
         raise Refusal("unknown_member", f"this kind of header has only the members {', '.join(sorted(known))}")
 
 
-def _header(head: bytes) -> dict[str, Any]:
-    """The header's members. Duplicates are refused: two readers of one header must not see two different events."""
-    try:
-        text = head.decode()
-    except UnicodeDecodeError:
-        raise Refusal("not_utf8", "the header is not UTF-8") from None
-    try:
-        header = ujson.loads(text)
-    except (ValueError, RecursionError, OverflowError):
-        raise Refusal("bad_header", "the first line is not a JSON object") from None
-    if not isinstance(header, dict):
-        raise Refusal("bad_header", "the first line is not a JSON object")
-    # Each member costs one colon. More colons than members: one stands inside a string, or a member stands twice.
-    attrs = header.get("attrs")
-    if text.count(":") != len(header) + (len(attrs) if isinstance(attrs, dict) else 0):
-        _check_duplicates(text)
-    return header
-
-
-def _check_duplicates(text: str) -> None:
-    try:
-        # Not strict: ujson too takes a raw tab in a string, and whether that is refused must not hang on a colon elsewhere.
-        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)
-    except (ValueError, RecursionError):
-        # What ujson reads and the standard library does not (NaN, a stray escape) is no JSON either.
-        raise Refusal("bad_header", "the first line is not a JSON object") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise Refusal("duplicate_member", "a member stands twice in one object of the header")
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("not JSON")
-
-
 def _event(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bounds: Bounds) -> Draft | Unresolved:
     get = header.get
     to = get("to")
     channels: tuple[str, ...] = () if to == "*" else _recipients(to, "group" in header, bounds)
-    sender, n = _origin(header)
+    sender, n = origin_of(header)
     kind = get("type", "message")
     if kind != "message":
-        _check_name(kind, "bad_type", "type")
+        name_of(kind, "bad_type", "type")
         if kind in RESERVED_TYPES:
             raise Refusal("reserved_type", "only the daemon itself writes events of this type")
     if "topic" in header:
-        topic = _check_name(header["topic"], "bad_topic", "topic")
+        topic = name_of(header["topic"], "bad_topic", "topic")
     if to == "*":
         channels = (PUBLIC,) if topic is None else (PUBLIC, topic_channel(topic))
-    attrs = _attrs(header["attrs"]) if "attrs" in header else ()
-    retain = _flag(header["retain"], "bad_retain", "retain") if "retain" in header else False
+    attrs = attrs_of(header["attrs"]) if "attrs" in header else ()
+    retain = flag_of(header["retain"], "bad_retain", "retain") if "retain" in header else False
     # As the class does it, without its detour over keywords and defaults: every event passes here.
-    draft = tuple.__new__(Draft, (channels, kind, topic, attrs, _data(header, rest), None, retain, sender, n))
+    draft = tuple.__new__(Draft, (channels, kind, topic, attrs, data_of(header, rest), None, retain, sender, n))
     if "group" not in header and "ttl" not in header:
         return draft
-    group = _check_name(header["group"], "bad_group", "group") if "group" in header else None
-    return Unresolved(draft, group, _ttl(header["ttl"]) if "ttl" in header else None)
+    group = name_of(header["group"], "bad_group", "group") if "group" in header else None
+    return Unresolved(draft, group, ttl_of(header["ttl"]) if "ttl" in header else None)
 
 
 def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[str, ...]:
@@ -277,30 +227,8 @@ def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[str, ...]:
         raise Refusal("no_recipient", 'an event for nobody is refused; "*" means everybody')
     if len(to) > bounds.max_recipients:
         raise Refusal("too_many_recipients", f"an event has at most {bounds.max_recipients} recipients")
-    keys = _keys(to, bounds.read_key)
+    keys = keys_of(to, bounds.read_key)
     return (participant_channel(keys[0]),) if len(keys) == 1 else tuple(map(participant_channel, keys))
-
-
-def _keys(values: Sequence[Any], read: Canonical) -> tuple[str, ...]:
-    try:
-        return (read(values[0]),) if len(values) == 1 else tuple(dict.fromkeys(map(read, values)))
-    except DigestKey as error:
-        raise Refusal("digest_key", str(error)) from None
-    except InvalidParticipant as error:
-        raise Refusal("bad_participant", str(error)) from None
-    except TypeError:
-        raise Refusal("bad_participant", "a participant is named by a string") from None
-
-
-def _origin(header: Mapping[str, Any]) -> tuple[str | None, int | None]:
-    if "from" not in header and "n" not in header:
-        return None, None
-    if "from" not in header or "n" not in header:
-        raise Refusal("bad_origin", "'from' and 'n' stand together")
-    n = header["n"]
-    if type(n) is not int or not 1 <= n <= MAX_N:
-        raise Refusal("bad_origin", "'n' counts a producer's events: 1, 2, 3 ...")
-    return _check_name(header["from"], "bad_origin", "from"), n
 
 
 def _group(header: Mapping[str, Any], rest: bytes, bounds: Bounds) -> Group:
@@ -311,106 +239,23 @@ def _group(header: Mapping[str, Any], rest: bytes, bounds: Bounds) -> Group:
         raise Refusal("bad_group", "'members' is a list of participants; an empty one removes the group")
     if len(members) > bounds.max_members:
         raise Refusal("bad_group", f"a group has at most {bounds.max_members} members")
-    return Group(_check_name(header["group"], "bad_group", "group"), _keys(members, bounds.read_key), *_origin(header))
+    return Group(name_of(header["group"], "bad_group", "group"), keys_of(members, bounds.read_key), *origin_of(header))
 
 
 def _known(header: Mapping[str, Any], rest: bytes) -> Topic:
     if rest or "topic" not in header:
         raise Refusal("bad_topic", "a topic is declared by {topic, known} without data")
-    known = _flag(header["known"], "bad_topic", "known")
-    return Topic(_check_name(header["topic"], "bad_topic", "topic"), known, *_origin(header))
+    known = flag_of(header["known"], "bad_topic", "known")
+    return Topic(name_of(header["topic"], "bad_topic", "topic"), known, *origin_of(header))
 
 
 def _topic_frame(frame: bytes) -> str:
     try:
-        return _check_name(frame.decode(), "bad_topic", "topic")
+        return name_of(frame.decode(), "bad_topic", "topic")
     except UnicodeDecodeError:
         raise Refusal("not_utf8", "the topic frame is not UTF-8", 0) from None
     except Refusal as refusal:
         raise refusal.at(0) from None
-
-
-def _check_name(value: Any, code: str, what: str) -> str:
-    """`value`, if it is a name: a string of 1 to 200 characters, none of which controls, formats or separates lines."""
-    if not isinstance(value, str) or not value:
-        raise Refusal(code, f"'{what}' is a string that is not empty")
-    if len(value) > MAX_NAME:
-        raise Refusal(code, f"'{what}' has at most {MAX_NAME} characters")
-    if is_unsafe(value):
-        raise Refusal(code, f"'{what}' has no control or format characters")
-    return value
-
-
-def _attrs(value: Any) -> Attrs:
-    if not isinstance(value, dict):
-        raise Refusal("bad_attrs", "'attrs' is a flat object")
-    if len(value) > MAX_ATTRS:
-        raise Refusal("bad_attrs", f"'attrs' has at most {MAX_ATTRS} members")
-    return tuple((_attr_text(name, MAX_ATTR_NAME), _attr_value(v)) for name, v in value.items())
-
-
-def _attr_value(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, list):
-        if len(value) > MAX_ATTRS:
-            raise Refusal("bad_attrs", f"a list in 'attrs' has at most {MAX_ATTRS} strings")
-        return tuple(_attr_text(v, MAX_ATTR_VALUE) for v in value)
-    return _attr_text(value, MAX_ATTR_VALUE)
-
-
-def _attr_text(value: Any, most: int) -> str:
-    if not isinstance(value, str) or len(value) > most:
-        raise Refusal("bad_attrs", f"'attrs' holds strings, or lists of strings, of at most {most} characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Refusal("bad_attrs", "a lone surrogate is no character") from None
-    return value
-
-
-def _ttl(value: Any) -> float:
-    # Compared before anything else is done with it: an integer may be too large for a float, and NaN is not less than anything.
-    if type(value) not in (int, float) or not 0 < value <= MAX_TTL:
-        raise Refusal("bad_ttl", "'ttl' is a number of seconds, more than 0 and at most ten years")
-    return float(value)
-
-
-def _flag(value: Any, code: str, what: str) -> bool:
-    if not isinstance(value, bool):
-        raise Refusal(code, f"'{what}' is true or false")
-    return value
-
-
-def _data(header: Mapping[str, Any], rest: bytes | None) -> bytes:
-    """The event's data as UTF-8 with LF line ends, the only ones that an SSE stream can carry."""
-    if rest is None:
-        data = _header_data(header)
-    elif "data" in header:
-        raise Refusal("bad_data", "the data stands after the first line or in the header, not in both")
-    else:
-        data = rest
-        _check_utf8(data)
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
-
-
-def _check_utf8(data: bytes) -> None:
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            raise Refusal("not_utf8", "the data is not UTF-8") from None
-
-
-def _header_data(header: Mapping[str, Any]) -> bytes:
-    value = header.get("data", "")
-    try:
-        text = value if isinstance(value, str) else _compact(value)
-        return text.encode()
-    except (ValueError, OverflowError, RecursionError):  # UnicodeEncodeError is a ValueError: a lone surrogate
-        raise Refusal("bad_data", "'data' holds what JSON or UTF-8 cannot carry") from None
-
-
-def _compact(value: Any) -> str:
-    return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
 
 
 def _refuse_twins(items: Sequence[Parsed]) -> None:

@@ -14,9 +14,9 @@ import ujson
 
 from sse_daemon.auth import Asking, Message
 from sse_daemon.config_route import EVENTS, Route
-from sse_daemon.envelope import MAX_NAME
 from sse_daemon.errors import InvalidCursor, RequestRefused
 from sse_daemon.event import Cursor, is_unsafe
+from sse_daemon.header import MAX_NAME
 from sse_daemon.subscription import Filter, alternatives
 
 Values: TypeAlias = Callable[[str], Sequence[str]]

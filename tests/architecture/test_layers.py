@@ -24,6 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
             "census",
             "codec",
             "directory",
+            "header",
             "envelope",
             "metrics",
             "signature",
@@ -118,7 +119,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("backends.sqlite*",),
     "tornado": ("web*", "admin", "daemon", "hook_client"),
     "tornado.web": ("web", "web_handlers", "web_session", "admin"),
-    "ujson": ("envelope", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
+    "ujson": ("header", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
     "zmq": ("ingest", "zmq_*", "curve_key", "publish_link", "async_producer", "producer", "bench.sender"),
 }
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sse_daemon.ed25519 import canonical as ed25519
-from sse_daemon.envelope import MAX_N, MAX_TTL, RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
+from sse_daemon.envelope import RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Draft, Group, Record, Topic
+from sse_daemon.header import MAX_N, MAX_TTL
 from sse_daemon.participant import Canonical, canonical
 from tests.fuzz.frames import check_draft
 

@@ -15,7 +15,7 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sse_daemon import envelope
+from sse_daemon import header
 from sse_daemon.address import SOCKET_PATH, Tcp, Unix, is_loopback, listen_address, zmq_address
 from sse_daemon.backend import Limits
 from sse_daemon.config import (
@@ -85,7 +85,7 @@ def test_the_bounds_of_the_log_are_those_of_the_port() -> None:
 
 
 def test_names_are_as_long_as_in_an_envelope() -> None:
-    assert MAX_NAME == envelope.MAX_NAME
+    assert MAX_NAME == header.MAX_NAME
 
 
 def test_nothing_can_be_changed_afterwards() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sse_daemon.envelope import MAX_N, MAX_TTL, RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
+from sse_daemon.envelope import RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Draft, Group, Record, Topic
+from sse_daemon.header import MAX_N, MAX_TTL
 from tests.fuzz.messages import BOUNDS, NOW, UNSAFE, check_message, expected, lf_only
 
 
