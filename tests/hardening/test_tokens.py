@@ -87,14 +87,15 @@ def test_a_token_opens_its_participants_stream(visitor: Visitor, daemon: Running
     [
         {"aud": [AUDIENCE]},
         {"aud": ["https://other.example.org", AUDIENCE]},
-        {"exp": time.time() + 60.5},
-        {"nbf": int(time.time()) - 10},
-        {"nbf": int(time.time()) + 3, "iat": int(time.time()) + 3},
+        {"exp": 60.5},
+        {"nbf": -10},
+        {"nbf": 3, "iat": 3},
         {"jti": "1", "scope": "read", "roles": ["a"], "name": "Ælice"},
     ],
 )
 def test_what_else_a_good_token_may_say(visitor: Visitor, changes: dict[str, Any]) -> None:
-    assert by(visitor, token(**changes))[0] == 200
+    times = {name: time.time() + after for name, after in changes.items() if name in ("exp", "nbf", "iat")}
+    assert by(visitor, token(**{**changes, **times}))[0] == 200
 
 
 def test_the_scheme_has_no_case(visitor: Visitor) -> None:
@@ -155,7 +156,8 @@ def test_keys_that_a_token_brings_along_are_not_looked_at(visitor: Visitor) -> N
 
 def test_what_a_token_demands_that_is_unknown(visitor: Visitor) -> None:
     for head in ({"crit": ["x"], "x": 1}, {"crit": ["b64"], "b64": False}, {"b64": False}, {"crit": []}, {"crit": "exp"}):
-        assert by(visitor, token(head=head)) == BAD
+        response = visitor.ask("/events", bearer(token(head=head)))
+        assert (response.status, response.json()["detail"]) == (401, "the token demands what is not understood here")
 
 
 @pytest.mark.parametrize(
