@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ujson
-from tornado.httpserver import HTTPServer
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler
 
 from sse_daemon import metrics, sse
+from sse_daemon.admin_door import Server, give_up_unread, operator
 from sse_daemon.backend import Backend, Stored
 from sse_daemon.census import Census
 from sse_daemon.desk import Streams
@@ -28,6 +29,12 @@ from sse_daemon.participant import Canonical, short
 
 TAIL_QUEUE = 10_000
 """Events that wait for a slow `tail`; beyond that the oldest are dropped, and their number told."""
+TAIL_BYTES = 16 * 1024 * 1024
+"""Bytes of their data, likewise. The latest is kept however long it is."""
+REST = 64 * 1024
+"""What a request's body may have besides the data of an event."""
+ESCAPED = 6
+"""The most bytes that JSON has for one."""
 MAX_WAIT = 60.0
 
 _log = logger("admin")
@@ -53,8 +60,8 @@ class Office(NamedTuple):
     revoke: Callable[[str], int]
 
 
-def server(office: Office) -> HTTPServer:
-    """The operators' HTTP server; connections are handed to it."""
+def server(office: Office, max_frame: int, group: int) -> Server:
+    """The operators' HTTP server; connections are handed to it. max_frame: an event's bytes; group: who may come besides us."""
     routes = {
         "/clients": Clients,
         "/producers": Producers,
@@ -69,7 +76,9 @@ def server(office: Office) -> HTTPServer:
     }
     handlers: list[Any] = [(path, handler, {"office": office}) for path, handler in routes.items()]
     app = Application(handlers, default_handler_class=Base, default_handler_args={"office": office}, log_function=lambda _: None)
-    return HTTPServer(app, idle_connection_timeout=10, body_timeout=10, max_body_size=8 * 1024 * 1024)
+    made = Server(app, max_body_size=ESCAPED * max_frame + REST)
+    made.group = group
+    return made
 
 
 class Base(RequestHandler):
@@ -81,6 +90,7 @@ class Base(RequestHandler):
     def prepare(self) -> None:
         if type(self) is Base:
             raise HTTPError(404)
+        self._operator = operator(self._stream().socket)  # now: it may be gone when its request has been done
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -90,6 +100,18 @@ class Base(RequestHandler):
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         if not isinstance(value, HTTPError):
             _log.error("command failed", exc_info=value)
+
+    def on_finish(self) -> None:
+        give_up_unread(self._stream())
+
+    def _stream(self) -> IOStream:
+        connection: Any = self.request.connection
+        stream: IOStream = connection.stream
+        return stream
+
+    def audit(self, done: str, **facts: object) -> None:
+        """Logs what an operator did, and which process of whom it was."""
+        _log.info(done, extra={**facts, **self._operator.named()})
 
     def body(self) -> dict[str, Any]:
         """The request's JSON object."""
@@ -210,7 +232,7 @@ class Inject(Base):
         outcome = await self._submit(frame)
         answer = ujson.loads(self.office.ingest.encode(outcome))
         if isinstance(outcome, Stored):
-            _log.info("event injected", extra={"ids": ",".join(answer["ids"])})
+            self.audit("event injected", ids=",".join(answer["ids"]))
             if wait is not None:
                 answer["streams"] = await self._written(outcome.positions[0], before, min(float(wait), MAX_WAIT))
         self.finish(answer)
@@ -236,7 +258,8 @@ class Tail(Base):
     async def get(self) -> None:
         to, topic = self.get_query_argument("to", None), self.get_query_argument("topic", None)
         channel = None if to is None else PUBLIC if to == "*" else participant_channel(self.key(to))
-        queue = Queue(TAIL_QUEUE)
+        queue = Queue(TAIL_QUEUE, TAIL_BYTES)
+        self.audit("events are looked on at", to=short(to or ""), topic=topic)
 
         def take(events: Sequence[Event]) -> None:
             queue.put([e for e in events if (channel is None or channel in e.channels) and (topic is None or e.topic == topic)])
@@ -265,30 +288,33 @@ class Tail(Base):
 class Queue:
     """Events between the hub, which never waits, and one slow reader."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, max_bytes: int) -> None:
         self._limit = limit
-        self._events: list[Event] = []
+        self._max_bytes = max_bytes
+        self._events: deque[Event] = deque()
+        self._bytes = 0
         self._dropped = 0
         self._closed = False
         self._wake = asyncio.Event()
 
     def put(self, events: Sequence[Event]) -> None:
-        """Takes events; drops the oldest beyond the limit."""
+        """Takes events; drops the oldest beyond the bounds."""
         self._events += events
-        if (excess := len(self._events) - self._limit) > 0:
-            del self._events[:excess]
-            self._dropped += excess
+        self._bytes += sum(len(event.data) for event in events)
+        while len(self._events) > self._limit or (self._bytes > self._max_bytes and len(self._events) > 1):
+            self._bytes -= len(self._events.popleft().data)
+            self._dropped += 1
         if events:
             self._wake.set()
 
-    async def get(self) -> tuple[int, list[Event]] | None:
+    async def get(self) -> tuple[int, deque[Event]] | None:
         """(how many were dropped, the events that wait), or None after `close`."""
         await self._wake.wait()
         self._wake.clear()
         if self._closed:
             return None
         batch = self._dropped, self._events
-        self._dropped, self._events = 0, []
+        self._dropped, self._bytes, self._events = 0, 0, deque()
         return batch
 
     def close(self) -> None:
@@ -312,7 +338,7 @@ class Kick(Base):
             participant = self.key(participant)
             self.office.revoke(participant)  # first: who comes back now does not come back by an old session
         closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
-        _log.info("kicked", extra={"client": client, "participant": short(participant or ""), "streams": len(closed)})
+        self.audit("kicked", client=client, participant=short(participant or ""), streams=len(closed), seconds=seconds)
         self.finish({"closed": closed})
 
 
@@ -323,6 +349,6 @@ class Drain(Base):
         over = self.body().get("over", 10.0)
         if not isinstance(over, int | float) or not 0 <= over <= 86_400:
             raise HTTPError(400, "'over' is a number of seconds, at most a day")
-        _log.info("draining", extra={"over": float(over)})
+        self.audit("draining", over=float(over))
         drained = await self.office.streams.drain(float(over))
         self.finish({"closed": drained.closed, "open": drained.open})

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from tornado.httpserver import HTTPServer
 
 import sse_daemon
-from sse_daemon import admin, log, producer_keys, systemd, web
+from sse_daemon import admin, log, producer_keys, systemd
 from sse_daemon.appender import Appender, Log
 from sse_daemon.auth_link import answers
 from sse_daemon.auth_modes import book, renew
@@ -198,12 +198,12 @@ class Daemon:
             listening, lock = listen_unix(path, 0o660)
         except OSError as error:
             raise AddressError(f"unix:{path}", error.strerror or str(error)) from None
-        server = admin.server(office)
+        server = admin.server(office, self.config.ingest.max_frame, path.stat().st_gid)
         self._admin = Listener(
             listening,
             self._loop,
             self.config.streams.send_buffer,
-            lambda connection, peer: web.serve(server, connection, peer),
+            lambda connection, peer: server.serve(connection),
         )
         self._exit.push_async_callback(self._close_admin, server, path, lock)
 

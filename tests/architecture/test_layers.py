@@ -61,7 +61,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
             "web_client",
             "web",
         ),
-        *("admin", "systemd", "floor", "crew"),
+        *("admin_door", "admin", "systemd", "floor", "crew"),
     ),
     6: ("worker", "daemon"),
 }
@@ -117,7 +117,7 @@ WALLS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("metrics",),
     "rich": ("cli*",),
     "sqlite3": ("backends.sqlite*",),
-    "tornado": ("web*", "admin", "daemon", "hook_client"),
+    "tornado": ("web*", "admin", "admin_door", "daemon", "hook_client"),
     "tornado.web": ("web", "web_handlers", "web_session", "admin"),
     "ujson": ("header", "sse", "publishing", "request", "admin", "consumer", "backends.*", "cli*"),
     "zmq": ("ingest", "zmq_*", "curve_key", "publish_link", "async_producer", "producer", "bench.sender"),
