@@ -1,6 +1,6 @@
 """Searching for inputs that break a promise, and the checks of those promises.
 
-- `messages`, `keys`, `cursors`, `heads`, `frames`: one module for each kind of hostile input. Its checks take any input at all, give
+- `messages`, `keys`, `cursors`, `heads`, `frames`, `signatures`: one module for each kind of hostile input. Its checks take any input at all, give
   True if the daemon accepts it and False if it refuses it as it should, and raise AssertionError if it does neither. Unit tests
   with Hypothesis use the same checks.
 - `targets`: what is searched, by name; `seeds/NAME.txt`: what a search begins with. test_seeds.py holds both in `make test`.

@@ -19,7 +19,7 @@ Check: TypeAlias = Callable[[bytes], bool]
 """True: the input is accepted, False: refused; AssertionError, or anything else that is raised: found."""
 
 SEEDS = Path(__file__).with_name("seeds")
-NAMES = ("message", "key", "cursor", "head", "frame")
+NAMES = ("message", "key", "cursor", "head", "frame", "signature")
 FRAME_END = b"\x1e"
 """Between the frames of a message: a character that no header may have as it is."""
 
@@ -74,6 +74,13 @@ def frame(data: bytes) -> bool:
     from tests.fuzz.frames import check_text
 
     return check_text(data)
+
+
+def signature(data: bytes) -> bool:
+    """A signed request: lines with its two headers, its method, host, target, key, and its cursor if it has one."""
+    from tests.fuzz.signatures import check_bytes
+
+    return check_bytes(data)
 
 
 @cache
