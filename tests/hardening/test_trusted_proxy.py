@@ -46,8 +46,8 @@ def visitor(daemon: RunningDaemon, door: str) -> Iterator[Visitor]:
 
 
 def test_the_proxy_says_who_asks(visitor: Visitor, daemon: RunningDaemon) -> None:
-    for source in ("127.0.0.1", "127.0.1.77"):
-        stream = visitor.ask("/events", KEY, source=source)
+    for source, forwarded in (("127.0.0.1", []), ("127.0.1.77", [("X-Forwarded-For", "198.51.100.1, 192.0.2.1")])):
+        stream = visitor.ask("/events", KEY, *forwarded, source=source)
         assert stream.status == 200 and stream.header("Sse-Daemon-Auth") is None
         (connected,) = stream.next()
         assert '"participant":"alice"' in connected.data
