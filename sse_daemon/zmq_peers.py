@@ -175,10 +175,14 @@ class Peers:
                 self._suspect(peer, received)
             return
         peer.looks += 1
+        over = received - peer.mark > self._allowance
+        if over and reader.unwilling:
+            # Where nothing is welcome some is read all the same: what is refused now would have been dropped by libzmq later.
+            reader.shed()
         if reader.seen is not None and fd in reader.seen:
             reader.seen.discard(fd)
             peer.mark, peer.since = received, None
-        elif received - peer.mark > self._allowance and self._had_its_turn(peer):
+        elif over and self._had_its_turn(peer):
             self._cut(fd, "endless_message", "a producer was cut off: its message does not end")
 
     def _suspect(self, peer: _Peer, received: int) -> None:
@@ -190,13 +194,7 @@ class Peers:
         reader.resume()  # a message without an end wakes nobody up
 
     def _had_its_turn(self, peer: _Peer) -> bool:
-        """Whether a message of its would have been read by now.
-
-        It would if the socket was read to its end since. Where we do not read, because nothing is welcome, some of it is read now:
-        what is refused now would have been dropped by libzmq later.
-        """
-        if peer.reader.unwilling:
-            peer.reader.shed()
+        """Whether a message of its would have been read by now: it would if the socket was read to its end since."""
         return peer.reader.dried != peer.since or peer.looks > MAX_LOOKS
 
     def _cut(self, fd: int, reason: str, message: str) -> None:
