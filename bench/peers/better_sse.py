@@ -6,9 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.peers.base import HttpPublish, Running
+from bench.peers.base import Running
 from bench.peers.cache import CACHE, Cached
-from bench.peers.probe import when_ready
+from bench.peers.probe import when_web_ready
 from bench.peers.process import free_port, launch
 
 PINS = ("better-sse@0.16.1",)
@@ -46,17 +46,7 @@ class BetterSse:
         port = free_port()
         environ = {"NODE_PATH": str(self._cached.folder / "node_modules"), "NODE_ENV": "production"}
         child = launch(["node", APP, str(port)], core=core, directory=directory, log="node.log", environ=environ)
-        running = Running(
-            name=self.name,
-            version=f"{PINS[0].replace('@', ' ')}, node {_node()}",
-            pids=(),
-            host="127.0.0.1",
-            port=port,
-            path="/sub?id={key}",
-            publish=HttpPublish(host="127.0.0.1", port=port, path="/pub?id={key}"),
-            stop=child.stop,
-        )
-        return when_ready(running, child)
+        return when_web_ready(self.name, f"{PINS[0].replace('@', ' ')}, node {_node()}", port, child)
 
 
 def _node() -> str | None:

@@ -16,6 +16,9 @@ from bench.peers.base import PeerError, Running
 from bench.peers.cache import CACHE
 from bench.peers.daemon import ROOT, Daemon
 
+COMPILED_WITHIN = 600
+"""Seconds; it takes about one minute."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledDaemon:
@@ -26,15 +29,35 @@ class CompiledDaemon:
 
     def missing(self) -> str | None:
         """As Peer.missing."""
-        if shutil.which("cc") is None and shutil.which("gcc") is None:
-            return "a C compiler is not installed: apt-get install -y --no-install-recommends gcc libc6-dev"
-        if not Path(sysconfig.get_path("include"), "Python.h").exists():
-            return "Python's headers are not installed: apt-get install -y --no-install-recommends python3-dev"
-        return None if importlib.util.find_spec("mypyc") else "mypyc is not installed: pip install '.[dev]'"
+        return missing()
 
     def start(self, *, core: int | None, directory: Path) -> Running:
         """As Peer.start; builds it first."""
         return Daemon(backend=self.backend, name=self.name, source=built()).start(core=core, directory=directory)
+
+
+def missing() -> str | None:
+    """What it takes to compile and is not installed, and what installs it; None if it is all there."""
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        return "a C compiler is not installed: apt-get install -y --no-install-recommends gcc libc6-dev"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers are not installed: apt-get install -y --no-install-recommends python3-dev"
+    return None if importlib.util.find_spec("mypyc") else "mypyc is not installed: pip install '.[dev]'"
+
+
+def compile_into(out: Path, tree: Path) -> None:
+    """Installs the package of `tree` with its core compiled into the folder `out`. Raises PeerError with what the compiler said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", str(out), str(tree)],
+        env={**os.environ, "SSE_DAEMON_COMPILE": "1"},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMPILED_WITHIN,
+    )
+    if done.returncode:
+        raise PeerError(f"the core does not compile:\n{done.stdout[-4000:]}")
 
 
 def built() -> Path:
@@ -43,16 +66,7 @@ def built() -> Path:
     if not folder.is_dir():
         shutil.rmtree(folder.parent, ignore_errors=True)  # what was built from an older tree
         part = folder.with_suffix(".part")
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", str(part), str(ROOT)],
-            env={**os.environ, "SSE_DAEMON_COMPILE": "1"},
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            raise PeerError(f"the core does not compile:\n{done.stdout[-4000:]}")
+        compile_into(part, ROOT)
         part.replace(folder)
     return folder
 

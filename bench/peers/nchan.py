@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from bench.peers.base import HttpPublish, Running
-from bench.peers.probe import when_ready
+from bench.peers.base import Running
+from bench.peers.probe import when_web_ready
 from bench.peers.process import connection_limit, debian_version, free_port, launch
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -69,17 +69,7 @@ class Nchan:
         child = launch(
             [str(_nginx()), "-e", "nginx.log", "-c", config, "-p", directory], core=core, directory=directory, log="output.log"
         )
-        running = Running(
-            name=self.name,
-            version=_version(),
-            pids=(),
-            host="127.0.0.1",
-            port=port,
-            path="/sub?id={key}",
-            publish=HttpPublish(host="127.0.0.1", port=port, path="/pub?id={key}"),
-            stop=child.stop,
-        )
-        return when_ready(running, child)
+        return when_web_ready(self.name, _version(), port, child)
 
 
 def _nginx() -> str | None:

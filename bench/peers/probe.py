@@ -29,6 +29,21 @@ Publisher: TypeAlias = Callable[[str, str], None]
 SOCKETS = {"pub": zmq.PUB, "push": zmq.PUSH, "dealer": zmq.DEALER}
 
 
+def when_web_ready(name: str, version: str, port: int, child: Child) -> Running:
+    """A peer that is subscribed and published to over HTTP at this port, once it is ready."""
+    running = Running(
+        name=name,
+        version=version,
+        pids=(),
+        host="127.0.0.1",
+        port=port,
+        path="/sub?id={key}",
+        publish=HttpPublish(host="127.0.0.1", port=port, path="/pub?id={key}"),
+        stop=child.stop,
+    )
+    return when_ready(running, child)
+
+
 def when_ready(running: Running, *children: Child) -> Running:
     """`running` with the processes of `children`, once a subscriber received a published event; stopped if none does."""
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench.peers.base import HttpPublish, Running
+from bench.peers.base import Running
 from bench.peers.cache import CACHE, Cached
-from bench.peers.probe import when_ready
+from bench.peers.probe import when_web_ready
 from bench.peers.process import free_port, launch
 
 PINS = (
@@ -53,17 +53,7 @@ class SseStarlette:
             *fast,
         ]
         child = launch(command, core=core, directory=directory, log="uvicorn.log")
-        running = Running(
-            name=self.name,
-            version=", ".join(pin.replace("==", " ") for pin in PINS),
-            pids=(),
-            host="127.0.0.1",
-            port=port,
-            path="/sub?id={key}",
-            publish=HttpPublish(host="127.0.0.1", port=port, path="/pub?id={key}"),
-            stop=child.stop,
-        )
-        return when_ready(running, child)
+        return when_web_ready(self.name, ", ".join(pin.replace("==", " ") for pin in PINS), port, child)
 
     @property
     def _python(self) -> Path:

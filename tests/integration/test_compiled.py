@@ -6,16 +6,15 @@ The daemon's processes are taken from it, and tests of the whole way of an event
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
+from bench.peers.compiled import compile_into, missing
 from tests.architecture.source import repository
 from tests.integration.daemon import ROOT, UNDER_TEST
 
@@ -35,39 +34,19 @@ def to_be_compiled() -> tuple[str, ...]:
     return names
 
 
-def lacking() -> str | None:
-    """What it takes to compile and is not here."""
-    if shutil.which("cc") is None and shutil.which("gcc") is None:
-        return "there is no C compiler (Debian: gcc)"
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        return "Python's headers are missing (Debian: python3-dev)"
-    if importlib.util.find_spec("mypyc") is None:
-        return "mypyc is missing (it comes with mypy)"
-    return None
-
-
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as SSE_DAEMON_COMPILE=1 installs it."""
     if UNDER_TEST != ROOT:
         pytest.skip("this is that run")
-    if (reason := lacking()) is not None:
+    if (reason := missing()) is not None:
         pytest.skip(reason)
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("compiled")
     for path in repository():
         target = tree / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target, follow_symlinks=False)
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--target", str(out), str(tree)],
-        env={**os.environ, "SSE_DAEMON_COMPILE": "1"},
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout
+    compile_into(out, tree)
     return out
 
 
