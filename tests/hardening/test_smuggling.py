@@ -1,4 +1,4 @@
-"""Requests that one program may read as one and another as two: alone, and behind nginx with connections that it keeps.
+"""Requests that one program may read as one and another as two: alone, and behind nginx and haproxy with a connection that they keep.
 
 Each of these says something twice, or in a way that only some programs understand. Whatever they are answered with, it is one answer:
 behind the first end of a request that is not clear nothing is read as another one, and no client gets the answer that is another's.
@@ -19,7 +19,6 @@ import pytest
 from tests.integration.daemon import RunningDaemon
 from tests.integration.peers import wait
 
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SECOND = b"GET /healthz?second HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = b"0\r\n\r\n"
 
@@ -155,50 +154,91 @@ def test_a_request_that_is_not_clear_has_one_answer(daemon: RunningDaemon, numbe
     assert len(answers(said)) <= requests_in(CORPUS[number]), (CORPUS[number], said)
 
 
-@pytest.fixture(scope="module")
-def nginx(daemon: RunningDaemon) -> Iterator[Path]:
-    """nginx in front of the daemon, with one connection that all its requests share."""
-    if NGINX is None:
-        pytest.skip("nginx is not installed (Debian: nginx-core)")
-    place = daemon.directory
+def nginx(place: Path, to: str) -> list[str]:
+    """nginx: forwards whatever it can be brought to forward, on one connection that all its requests share."""
     paths = "".join(f"{kind}_temp_path {place}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (place / "nginx.conf").write_text(
-        f"daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/error.log;\nevents {{ }}\nhttp {{\naccess_log off;\n{paths}"
-        f"upstream daemon {{ server {daemon.http.removeprefix('http://')}; keepalive 1; }}\n"
+        f"daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/nginx.log;\nevents {{ }}\nhttp {{\naccess_log off;\n{paths}"
+        f"upstream daemon {{ server {to}; keepalive 1; }}\n"
         f"server {{ listen unix:{place}/nginx.sock; underscores_in_headers on; keepalive_timeout 100ms; client_header_timeout 200ms; client_body_timeout 200ms; ignore_invalid_headers off;\n"
         'location / { proxy_pass http://daemon; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost; }\n'
         "}\n}\n"
     )
-    command = [NGINX, "-e", str(place / "error.log"), "-p", str(place), "-c", str(place / "nginx.conf")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    return ["-e", str(place / "nginx.log"), "-p", str(place), "-c", str(place / "nginx.conf")]
+
+
+def haproxy(place: Path, to: str) -> list[str]:
+    """haproxy, likewise."""
+    (place / "haproxy.conf").write_text(
+        "global\nmaxconn 100\nnbthread 1\n"
+        "defaults\nmode http\ntimeout client 200ms\ntimeout server 5s\ntimeout connect 5s\n"
+        "timeout http-request 200ms\ntimeout http-keep-alive 100ms\noption http-keep-alive\noption accept-invalid-http-request\n"
+        f"listen daemon\nbind unix@{place}/haproxy.sock\nhttp-request set-header Host localhost\n"
+        f"http-reuse always\nserver daemon {to} maxconn 1\n"
+    )
+    return ["-db", "-f", str(place / "haproxy.conf")]
+
+
+PROXIES = {"nginx": (nginx, "nginx-core"), "haproxy": (haproxy, "haproxy")}
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def proxy(request: pytest.FixtureRequest, daemon: RunningDaemon) -> Iterator[Path]:
+    """The socket of a proxy in front of the daemon."""
+    name: str = request.param
+    arguments, package = PROXIES[name]
+    program = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        pytest.skip(f"{name} is not installed (Debian: {package})")
+    place = daemon.directory
+    path, log = place / f"{name}.sock", place / f"{name}.log"
+    command = [program, *arguments(place, daemon.http.removeprefix("http://"))]
+    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
-            wait(lambda: (place / "nginx.sock").exists() or process.poll() is not None, "nginx")
-            assert process.poll() is None, (place / "error.log").read_text()
-            yield place / "nginx.sock"
+            wait(lambda: path.exists() or process.poll() is not None, name)
+            assert process.poll() is None, log.read_text()
+            yield path
         finally:
             process.terminate()
             process.wait(30)
 
 
-def by_nginx(nginx: Path, request: bytes) -> bytes:
+def by(proxy: Path, request: bytes) -> bytes:
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(nginx))
+    connection.connect(str(proxy))
     return exchange(connection, request, end=False)  # nginx gives up a request whose client ends
 
 
 @pytest.mark.parametrize("number", range(len(CORPUS)))
-def test_behind_nginx_everybody_gets_the_answer_to_their_own(nginx: Path, number: int) -> None:
-    by_nginx(nginx, CORPUS[number])
+def test_behind_a_proxy_everybody_gets_the_answer_to_their_own(proxy: Path, number: int) -> None:
+    by(proxy, CORPUS[number])
     for path, body in ((b"/healthz", b'{"alive": true}'), (b"/readyz", b'{"ready": true}'), (b"/nowhere", b"not_found")):
-        said = by_nginx(nginx, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        said = by(proxy, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert len(answers(said)) == 1
         assert body in said, (CORPUS[number], said)
+
+
+def test_the_proxy_has_one_connection_for_all(proxy: Path, daemon: RunningDaemon) -> None:
+    """Otherwise nobody could be given another one's answer, and the tests above would show nothing."""
+
+    def held() -> set[str]:
+        """The ends of connections to the daemon, in /proc's words; 01: established."""
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return {local for _, local, remote, state, *_ in lines if remote.endswith(f":{daemon.http_port:04X}") and state == "01"}
+
+    for _ in range(100):
+        by(proxy, SECOND)
+        if before := held():
+            by(proxy, SECOND)
+            if before == held():
+                return
+    raise AssertionError("a connection for each request")
 
 
 def test_the_corpus_is_one() -> None:
     assert len(set(CORPUS)) == len(CORPUS) >= 60
 
 
-def test_two_requests_that_are_clear_have_two(daemon: RunningDaemon, nginx: Path) -> None:
+def test_two_requests_that_are_clear_have_two(daemon: RunningDaemon, proxy: Path) -> None:
     assert answers(exchange(socket.create_connection(("127.0.0.1", daemon.http_port)), 2 * SECOND)) == [200, 200]
-    assert answers(by_nginx(nginx, 2 * SECOND)) == [200, 200]
+    assert answers(by(proxy, 2 * SECOND)) == [200, 200]
