@@ -173,6 +173,8 @@ class Window:
         for channel in channels:
             if channel.evicted > after:
                 raise Overtaken
+        if len(channels) == 1:
+            return channels[0].after(after, through, limit)
         parts = [part for channel in channels if (part := channel.after(after, through, limit))]
         if len(parts) < 2:
             return parts[0] if parts else []
