@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -55,7 +56,7 @@ def by_token(asked: Asked) -> list[Piece]:
 class Application:
     """It runs from `with` or `start` to `stop`; a second `start` takes the same address. path: a Unix socket instead of a port."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.answers: Callable[[Asked], Iterable[Piece]] = by_token
         self.asked: list[Asked] = []
         self.at_once = 0
@@ -63,6 +64,7 @@ class Application:
         self.go = threading.Event()
         """What `held` waits for; the end of the application sets it too."""
         self.path = path
+        self._tls = tls
         self._port = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -77,7 +79,7 @@ class Application:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/who?x=1"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/who?x=1"
 
     def config(self, **settings: Any) -> str:
         """The [auth] table of a daemon that asks this application."""
@@ -97,7 +99,11 @@ class Application:
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with suppress(OSError):  # the daemon did not wait for the end of it
-                    app._handle(self.request)
+                    if app._tls is None:
+                        app._handle(self.request)
+                    else:
+                        with app._tls.wrap_socket(self.request, server_side=True) as connection:
+                            app._handle(connection)
 
         if self.path is not None:
             self.path.unlink(missing_ok=True)

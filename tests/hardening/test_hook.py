@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import itertools
 import json
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +17,11 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.hardening.application import Application, Asked, Piece, answer, by_token, named
 from tests.hardening.signing import ALICE, Visitor, host_of
@@ -617,6 +625,39 @@ def test_it_may_listen_on_a_unix_socket(tmp_path_factory: pytest.TempPathFactory
             assert app.asked[-1].header("Host") == "app.internal"
             app.stop()
             assert visitor.refused("/events", bearer("alice.2")) == AWAY
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate that nobody but its file vouches for, and what a server does with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "application")])
+    day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
+    built = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day)
+    alternative: x509.GeneralName = x509.DNSName(name) if name.isalpha() else x509.IPAddress(ipaddress.ip_address(name))
+    built = built.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+    path, secret = folder / f"{name}.pem", folder / f"{name}.key"
+    path.write_bytes(built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, secret)
+    return path, context
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "served"), [("127.0.0.1", True, True), ("127.0.0.1", False, False), ("other", True, False)]
+)
+def test_by_https_only_who_can_show_that_it_is_the_application(tmp_path: Path, name: str, known: bool, served: bool) -> None:
+    path, context = certificate(tmp_path, name)
+    trusted = {"SSL_CERT_FILE": str(path)} if known else {}
+    with (
+        Application(tls=context) as app,
+        RunningDaemon(app.config(), dev=False, env=trusted) as daemon,
+        Visitor(daemon) as visitor,
+    ):
+        response = visitor.ask("/events", bearer("alice.1"))
+        assert code(response) == ((200, "") if served else AWAY)
+        assert app.of("alice.1") == served
+        assert (httpx.get(daemon.http + "/readyz").status_code == 200) == served
 
 
 def test_where_participants_are_keys_it_names_keys() -> None:
