@@ -24,6 +24,8 @@ const MOST_ASKED = 600_000; // a daemon that asks for longer waits gets this: it
 const MAX_BLOCK = 16 * 1024 * 1024; // characters of one event
 const OWN_TYPES = ["connected", "heartbeat", "resync", "bye"];
 const PASSING = [408, 425, 429];
+// The second: a browser or a proxy may send a request once more by itself, when its connection broke before the answer.
+const SIGN_ANEW = ["sign_again", "replayed"];
 const ANOTHER_SESSION = ["session_over", "signature_required", "conflicting_participant"];
 
 /** An answer that is no stream. `status`, and the daemon's own `code`; `passing`: it may be another one next time. */
@@ -37,7 +39,7 @@ export class Refused extends Error {
   }
 
   get passing() {
-    return this.status >= 500 || PASSING.includes(this.status) || this.code === "sign_again";
+    return this.status >= 500 || PASSING.includes(this.status) || SIGN_ANEW.includes(this.code);
   }
 }
 
@@ -70,9 +72,14 @@ class Key {
   /** The headers that sign one request, which can be sent once (RFC 9421; docs/security.md has the shape). */
   async headers(method, url, lastEventId = "") {
     const { host, pathname, search } = new URL(url, location.href);
-    const covered = { "@method": method, "@authority": host.replace(/:(80|443)$/, ""), "@path": pathname, "@query": search || "?" };
-    covered["x-public-key"] = this.publicKey;
-    if (lastEventId) covered["last-event-id"] = lastEventId;
+    const covered = {
+      "@method": method,
+      "@authority": host.replace(/:(80|443)$/, ""),
+      "@path": pathname,
+      "@query": search || "?",
+      "x-public-key": this.publicKey,
+      ...(lastEventId && { "last-event-id": lastEventId }),
+    };
     const parameters = this.#parameters(Object.keys(covered));
     const lines = Object.entries({ ...covered, "@signature-params": parameters }).map(([name, value]) => `"${name}": ${value}`);
     const signature = await crypto.subtle.sign(ALGORITHM, this.#secret, new TextEncoder().encode(lines.join("\n")));
@@ -277,7 +284,11 @@ class Stream extends EventTarget {
 
   #tell(state, error = null) {
     this.state = state;
-    this.onstate?.({ state, error });
+    try {
+      this.onstate?.({ state, error });
+    } catch (defect) {
+      reportError(defect); // the page's, and as with its listeners no reason to end a stream
+    }
   }
 
   /** Something came: from now on the connection may be silent for a while again. */

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed (the extra dev)")
 
 CHROMIUM = shutil.which("chromium")
 DEADLINE = 30_000
 """Milliseconds until a page's condition holds, or its test fails."""
+NAME = "events.example"
 EMPTY = "<!doctype html><title>a page</title>"
 
 # What a test's page works with. `follow` opens a stream: what comes is in `seen`, what becomes of it in `states`.
@@ -39,10 +48,12 @@ window.follow = async (options = {}, name = "default", target = "/events") => {
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Any]:
-    """A browser of its own, without any profile."""
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to be root's
+    """A browser of its own, without any profile. It believes that NAME is here."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to be root's
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = await driver.chromium.launch(
+            executable_path=CHROMIUM, args=[*sandbox, f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
+        )
         try:
             yield browser
         finally:
@@ -50,9 +61,9 @@ async def chromium() -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def site(html: str = EMPTY) -> AsyncIterator[int]:
+async def site(text: str = EMPTY, kind: str = "text/html") -> AsyncIterator[int]:
     """A server of pages, which are all this one; its port. What has come from nowhere a browser does not let speak to this machine."""
-    answer = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{html}"
+    answer = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n{text}"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.read(65536):
@@ -67,17 +78,22 @@ async def site(html: str = EMPTY) -> AsyncIterator[int]:
 
 
 class Wire:
-    """The way to a daemon's port, which can be cut: a port of its own, from which everything is passed on. `async with` ends it."""
+    """The way to a daemon's port, which can be cut: a port of its own, from which everything is passed on. `async with` ends it.
 
-    def __init__(self, port: int) -> None:
+    host: its name for clients; tls: it is https there, as in front of a daemon in production.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self._to = port
+        self._host = host
+        self._tls = tls
         self._port = 0
         self._server: asyncio.Server | None = None
         self._ways: set[asyncio.Task[None]] = set()
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
 
     async def __aenter__(self) -> Self:
         await self.mend()
@@ -88,7 +104,7 @@ class Wire:
 
     async def mend(self) -> None:
         """Lets connections through."""
-        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
@@ -113,6 +129,20 @@ class Wire:
         finally:
             back.transport.abort()
             writer.transport.abort()
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """TLS with a certificate for NAME, which nobody has reason to believe."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    unsigned = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    certificate = unsigned.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    file = folder / "tls.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

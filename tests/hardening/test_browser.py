@@ -7,18 +7,21 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.architecture.test_repository import blocks
-from tests.hardening.browser import CHROMIUM, Page, Wire, chromium, site
+from tests.hardening.browser import CHROMIUM, NAME, Page, Wire, certified, chromium, site
 from tests.integration.client import Publisher
 from tests.integration.daemon import ROOT, RunningDaemon
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: chromium)")
 
 SQLITE = "sqlite:///{directory}/log.db"
+REACHED = '[http]\nhosts = ["127.0.0.1"]\n'
+"""By any port, such as a Wire's."""
 QUICK = "[streams]\nretry_min = 0.1\nretry_max = 0.2\n"
 BOTH = pytest.mark.parametrize("session", [True, False], ids=["session", "signed"])
 
@@ -43,6 +46,14 @@ async def somebody(browser: Any, base: str, origin: str | None = None, **how: An
     return await Page.open(await browser.new_context(), origin or base, base, **how)
 
 
+async def alone(browser: Any, origin: str, **how: Any) -> Page:
+    """A page that has the module without any daemon."""
+    page = await Page.open(await browser.new_context(), origin, **how)
+    module = (ROOT / "sse_daemon" / "web" / "client.js").read_text()
+    await page.page.route(f"{origin}/client.js", lambda route: route.fulfill(content_type="text/javascript", body=module))
+    return page
+
+
 # What is received
 
 
@@ -63,7 +74,7 @@ async def test_a_page_gets_its_events_and_not_its_neighbours(browser: Any, sessi
 
 @BOTH
 async def test_without_a_network_for_a_while_nothing_is_lost(browser: Any, session: bool) -> None:
-    with house('[http]\nhosts = ["127.0.0.1"]\n') as (daemon, publisher):
+    with house(REACHED) as (daemon, publisher):
         async with Wire(daemon.http_port) as wire:
             page = await somebody(browser, wire.origin)
             key = await page.follow(session=session)
@@ -140,6 +151,42 @@ async def test_what_we_read_ourselves_is_what_the_browser_reads(browser: Any) ->
             assert await page.page.evaluate("() => stream.lastEventId") == ids[-1]
 
 
+LINES = (
+    "\ufeffid: 1\ndata: a mark\n\n: a comment\n\nretry: 60000\n\nid: 2\n\ndata\n\ndata:\rdata\r\rdata: a\r\ndata:  b\r\n\r\nevent: note\n"
+    "data: by type\n\nevent:\ndata: no type\nid\n\nid: x\0y\ndata: a bad id\n\nevent: note\n\nretry: 1x\nDATA: x\ndata x\n"
+    "data: end: \u2028\n\ndata: unfinished"
+)
+
+
+async def test_whatever_a_stream_is_made_of_we_read_it_as_the_browser_does(browser: Any) -> None:
+    both = """async (origin) => {
+        const heard = (source) => new Promise((resolve) => {
+            const events = [];
+            const take = ({ type, data, lastEventId }) => {
+                if (events.push([type, data, lastEventId]) && data.startsWith("end")) resolve(events);
+            };
+            for (const type of ["message", "note"]) source.addEventListener(type, take);
+        });
+        const whole = fetch;
+        window.fetch = async (...request) => {
+            const answer = await whole(...request);
+            const bytes = new Uint8Array(await answer.arrayBuffer());
+            // What a network may do as well: a byte at a time.
+            const dribble = new ReadableStream({ start: (to) => (bytes.forEach((_, at) => to.enqueue(bytes.slice(at, at + 1))), to.close()) });
+            return new Response(dribble, answer);
+        };
+        const { connect, openKey } = await import("/client.js");
+        const ours = connect("/ours", { key: await openKey() });
+        return Promise.all([heard(new EventSource("/theirs")), heard(ours)]);
+    }"""
+    async with site(LINES, "text/event-stream") as port:
+        origin = f"http://127.0.0.1:{port}"
+        page = await alone(browser, origin)
+        theirs, ours = await page.run(both)
+        assert len(theirs) == 8
+        assert ours == theirs
+
+
 @BOTH
 async def test_several_workers_serve_it_as_one_process_does(browser: Any, session: bool) -> None:
     with house("[daemon]\nworkers = 2\n") as (daemon, publisher):
@@ -148,6 +195,21 @@ async def test_several_workers_serve_it_as_one_process_does(browser: Any, sessio
             key = await page.follow(session=session)
             publisher.event("hi", to=[key], type="note")
             await page.saw(["hi"])
+
+
+@BOTH
+async def test_it_works_by_a_name_behind_https(browser: Any, session: bool, tmp_path: Path) -> None:
+    with house(f'[http]\nhosts = ["{NAME}"]\n') as (daemon, publisher):
+        async with Wire(daemon.http_port, NAME, certified(tmp_path)) as wire:
+            context = await browser.new_context(ignore_https_errors=True)
+            page = await Page.open(context, wire.origin, wire.origin)
+            key = await page.follow(session=session)
+            publisher.event("hi", to=[key], type="note")
+            await page.saw(["hi"])
+            kept = {
+                cookie["name"]: (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) for cookie in await context.cookies()
+            }
+            assert kept == ({"__Host-sse-daemon": (True, True, "Strict")} if session else {})
 
 
 @BOTH
@@ -211,9 +273,7 @@ async def test_keys_have_names_and_can_be_forgotten(browser: Any) -> None:
     ids=["an old browser", "no https"],
 )
 async def test_a_browser_that_cannot_says_why(browser: Any, origin: str, script: str, complaint: str) -> None:
-    page = await Page.open(await browser.new_context(), origin, script=script)
-    module = (ROOT / "sse_daemon" / "web" / "client.js").read_text()
-    await page.page.route(f"{origin}/client.js", lambda route: route.fulfill(content_type="text/javascript", body=module))
+    page = await alone(browser, origin, script=script)
     await page.run("load", origin)
     assert complaint in await page.run("() => client.openKey().catch((error) => error.message)")
 
@@ -261,17 +321,41 @@ async def test_who_is_kicked_for_a_while_is_out(browser: Any, session: bool) -> 
 
 
 async def test_keys_of_one_browser_do_not_get_each_others_events(browser: Any) -> None:
+    with house(QUICK + REACHED) as (daemon, publisher):
+        async with Wire(daemon.http_port) as wire:
+            page = await somebody(browser, wire.origin)
+            keys = {name: await page.follow(name, session=True) for name in ("alice", "bob")}
+            # Both come back by themselves, while the browser has the cookie of the one that came last.
+            await wire.cut()
+            await page.until("Object.values(all).every(({ stream }) => stream.state === 'waiting')")
+            await wire.mend()
+            for name, key in keys.items():
+                publisher.event(f"for {name}", to=[key], type="note")
+            for name in keys:
+                await page.until(f"all.{name}.seen.length")
+                assert await page.page.evaluate(f"() => all.{name}.seen") == [f"for {name}"]
+
+
+@BOTH
+async def test_a_request_that_was_sent_twice_is_signed_anew(browser: Any, session: bool) -> None:
+    # As browsers and proxies do by themselves, when a connection breaks before its answer.
+    script = """
+        const once = fetch;
+        let first = true;
+        window.fetch = async (url, init) => {
+            if (first && init?.headers?.Signature) {
+                first = false;
+                await (await once(url, init)).body.cancel();
+            }
+            return once(url, init);
+        };
+    """
     with house(QUICK) as (daemon, publisher):
-        page = await somebody(browser, daemon.http)
-        keys = {name: await page.follow(name, session=True) for name in ("alice", "bob")}
-        # Both come back while the browser has the cookie of one.
-        for key in keys.values():
-            assert daemon.command("kick", "--participant", key).returncode == 0
-        for name, key in keys.items():
-            publisher.event(f"for {name}", to=[key], type="note")
-        for name in keys:
-            await page.until(f"all.{name}.seen.length")
-            assert await page.page.evaluate(f"() => all.{name}.seen") == [f"for {name}"]
+        page = await somebody(browser, daemon.http, script=script)
+        key = await page.follow(session=session)
+        publisher.event("hi", to=[key], type="note")
+        await page.saw(["hi"])
+        assert ["waiting", "replayed"] in await page.states()
 
 
 @BOTH
