@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +14,8 @@ import pytest
 
 from sse_daemon.producer import AckedProducer
 from tests.architecture.test_repository import blocks
-from tests.conftest import Deadline
 from tests.integration.daemon import ROOT, RunningDaemon
+from tests.integration.proxies import CERTIFICATE, KEY, SITE, client_of, make_certificate, over_http2, running
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 TRUSTING = '[auth]\nmode = "trusted-proxy"\ntrusted_proxies = ["127.0.0.1"]\n'
@@ -40,10 +39,7 @@ http {{
     scgi_temp_path {place}/scgi;
     gzip on;
     gzip_types text/event-stream;
-    server {{
-        listen unix:{place}/nginx.sock;
-{location}
-    }}
+{server}
 }}
 """
 
@@ -59,34 +55,42 @@ def daemon() -> Iterator[RunningDaemon]:
         yield running
 
 
+def configured(place: Path, daemon: RunningDaemon) -> str:
+    """The README's lines, with what is elsewhere here."""
+    text = readme_lines()
+    for theirs, ours in (
+        ("127.0.0.1:8080", daemon.http.removeprefix("http://")),
+        (USERS, f"{place}/users"),
+        ("443 ssl", f"unix:{place}/nginx.sock ssl"),
+        (f"/etc/ssl/certs/{SITE}.pem", f"{place}/{CERTIFICATE}"),
+        (f"/etc/ssl/private/{SITE}.key", f"{place}/{KEY}"),
+    ):
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    return text
+
+
 @pytest.fixture
 def nginx(daemon: RunningDaemon, until_blocking: Callable[..., Any]) -> Iterator[Path]:
     """nginx in front of the daemon; the path of its socket."""
     # Beside the daemon's files and not below tmp_path: a socket's path is short.
     place = daemon.directory
+    make_certificate(place)
     (place / "users").write_text("alice:{PLAIN}a\nbob:{PLAIN}b\n")
-    location = readme_lines().replace("127.0.0.1:8080", daemon.http.removeprefix("http://")).replace(USERS, f"{place}/users")
-    (place / "nginx.conf").write_text(CONFIG.format(place=place, location=location))
-    log = place / "error.log"
+    (place / "nginx.conf").write_text(CONFIG.format(place=place, server=configured(place, daemon)))
+    log, socket = place / "error.log", place / "nginx.sock"
     command = [str(NGINX), "-e", str(log), "-p", str(place), "-c", str(place / "nginx.conf")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            until_blocking(lambda: (place / "nginx.sock").exists() or process.poll() is not None, "nginx")
-            assert process.poll() is None, log.read_text()
-            yield place / "nginx.sock"
-        finally:
-            process.terminate()
-            process.wait(30)
+    with running(command, socket, log, until_blocking):
+        yield socket
 
 
 @asynccontextmanager
 async def stream(nginx: Path, user: str, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[str]]:
     """The data of each event of a user's stream, as a browser would ask for it; the status is 200."""
-    transport = httpx.AsyncHTTPTransport(uds=str(nginx))
     wanted = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate", **headers}
     async with (
-        httpx.AsyncClient(transport=transport, timeout=Deadline().seconds, auth=(user, user[0])) as client,
-        client.stream("GET", f"http://nginx/events{query}", headers=wanted) as response,
+        client_of(nginx.parent, nginx, auth=(user, user[0])) as client,
+        client.stream("GET", f"https://{SITE}/events{query}", headers=wanted) as response,
     ):
         assert response.status_code == 200
         assert "Content-Encoding" not in response.headers
@@ -105,6 +109,14 @@ async def test_each_event_comes_at_once(daemon: RunningDaemon, nginx: Path) -> N
             # The next one is sent only when this one has come: nothing pushes it through.
             publish(daemon, f"event {number}")
             assert await anext(data) == f"event {number}"
+
+
+def test_browsers_get_http2(daemon: RunningDaemon, nginx: Path) -> None:
+    with over_http2(nginx.parent, nginx, "--user", "alice:a") as data:
+        assert '"participant":"alice"' in next(data)
+        for number in range(5):
+            publish(daemon, f"event {number}")
+            assert next(data) == f"event {number}"
 
 
 async def test_a_slow_client_waits_in_the_daemons_log_and_not_in_nginx(
@@ -137,10 +149,10 @@ async def test_nobody_is_who_they_claim_to_be(daemon: RunningDaemon, nginx: Path
 
 
 async def test_without_a_password_there_is_no_stream(nginx: Path) -> None:
-    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(nginx))) as client:
-        answer = await client.get("http://nginx/events", headers={"X-Public-Key": "alice"})
+    async with client_of(nginx.parent, nginx) as client:
+        answer = await client.get(f"https://{SITE}/events", headers={"X-Public-Key": "alice"})
         assert answer.status_code == 401
-        answer = await client.get("http://nginx/events?public_key=alice", auth=("bob", "b"))
+        answer = await client.get(f"https://{SITE}/events?public_key=alice", auth=("bob", "b"))
     assert (answer.status_code, answer.json()["error"]) == (403, "participant_in_url")
 
 
