@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.utils import formatdate
 from typing import Any, NamedTuple
 
@@ -117,20 +117,16 @@ def cors(site: Site, origins: Sequence[str]) -> Headers:
     return headers
 
 
-def note(request: Request, message: str, **facts: Any) -> None:
-    """A line about a request in the log."""
-    _log.info(message, extra=_noted(request, facts))
+def note(request: Request, participant: str | None, message: str, **facts: Any) -> None:
+    """A line in the log about a request of whoever it turned out to be of."""
+    _log.info(message, extra={**facts, "participant": participant and short(participant), "address": request.address})
 
 
 def complain(request: Request, message: str, **facts: Any) -> None:
-    """The same about one that got nothing, unless there are too many of them."""
-    _sparing.info(message, **_noted(request, facts))
-
-
-def _noted(request: Request, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same about one that got nothing, of whoever it says to be of, unless there are too many of them."""
     try:
-        claimed = request.query(request.route.query) or request.header(request.route.header)
+        claimed = request.header(request.route.header) or request.query(request.route.query)
     except RequestRefused:  # no text, so no key
         claimed = ()
     key = short(claimed[0]) if len(claimed) == 1 else None
-    return {**facts, "participant": key, "address": request.address}
+    _sparing.info(message, **facts, participant=key, address=request.address)

@@ -111,7 +111,7 @@ def join(site: Site, opening: Opening, connection: socket.socket) -> None:
     site.hub.join(stream)
     site.guests.note(profile)
     site.liveness.watch(stream)
-    note(asked.request, "stream opened", id=profile.id, route=profile.route)
+    note(asked.request, profile.participant, "stream opened", id=profile.id, route=profile.route)
 
 
 def bare(iostream: IOStream) -> socket.socket | None:
