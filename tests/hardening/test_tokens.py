@@ -10,13 +10,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from sse_daemon.consumer import Message, subscribe
+from sse_daemon.errors import SubscribeRefused
 from tests.hardening.signing import Visitor, host_of
 from tests.hardening.test_proof import code
 from tests.hardening.test_sessions import SAME, cookie
@@ -79,6 +81,7 @@ def test_a_token_opens_its_participants_stream(visitor: Visitor, daemon: Running
     assert [message.data for message in stream.until(last)] == ["yours"]
     assert visitor.ask("/events", bearer(token()), ("Accept", "application/json")).json()["events"] == []
     assert daemon.ready["auth"] == "token"
+    assert daemon.lines("stream opened")[-1]["participant"] == "alice"
     assert daemon.ask("stats")["metrics"]["clients_unproven"] == 0.0
 
 
@@ -376,6 +379,18 @@ def test_a_kick_ends_sessions_and_streams(visitor: Visitor, daemon: RunningDaemo
     assert {stream.rest()[-1].type for stream in streams} == {"bye"}
     assert visitor.refused("/events", own, SAME) == (401, "session_over")
     assert visitor.refused("/events", bearer(text)) == (403, "kicked")
+
+
+async def test_our_own_client_says_that_its_token_is_over(folder: Path) -> None:
+    (folder / "one").write_text(pem())
+    with RunningDaemon(config(folder / "one", "[streams]\nretry_min = 0.1\nretry_max = 0.1"), dev=False) as daemon:
+        async with subscribe(daemon.events, headers=dict([bearer(token(exp=time.time() + 2))])) as stream:
+            with Publisher(daemon.acked) as publisher:
+                publisher.event("yours", to=["alice"], retain=True)
+            assert cast(Message, await anext(stream)).data == "yours"
+            with pytest.raises(SubscribeRefused) as refused:
+                await anext(stream)
+    assert (refused.value.status, refused.value.code) == (401, "token_expired")
 
 
 @pytest.mark.parametrize("spelling", [ISSUING.public, bytes(ISSUING.secret.verify_key).hex()])
