@@ -1,5 +1,6 @@
 # make demo [SECONDS=10]   the real daemon, a producer and two clients, side by side; until Ctrl-C without SECONDS
-# make test [ARGS=...]     every test; ARGS goes to pytest
+# make test [ARGS=...] [INSTALL=no]
+#                          every test; ARGS goes to pytest. Programs that tests run and that are missing are installed from Debian
 # make lint                ruff and mypy
 # make bench [CASES='to-all idle'] [OUT=bench/out] [FULL=1] [JSON=1]
 #                          the daemon beside nchan and a floor in C, where they are; FULL takes 16 minutes instead of 6
@@ -23,6 +24,7 @@ TIME_ARGS := --seconds $(SECONDS)
 endif
 unexport SECONDS
 ARGS ?=
+INSTALL ?= yes
 OUT ?= bench/out
 CASES ?=
 TARGET :=
@@ -32,6 +34,7 @@ demo: $(READY)
 	@$(BIN)/python examples/demo.py $(TIME_ARGS)
 
 test: $(READY)
+	@INSTALL=$(INSTALL) .ci/tools
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)
