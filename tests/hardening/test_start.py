@@ -1,0 +1,117 @@
+"""What is wrong at the start ends the start: nothing is passed over, and no mode stands in for another that cannot do its work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sse_daemon.curve_key import generate, write_secret
+from tests.integration.daemon import RunningDaemon
+
+MISTAKE, UNUSABLE = 2, 1
+"""Exit statuses: the configuration is wrong, and would be again; something that it needs is not there."""
+OUTSIDE = 'listen = ["0.0.0.0:0"]\n'
+
+MATRIX: dict[str, tuple[str, int, str]] = {
+    "an unknown key": ('[auth]\nmod = "claim"\n', MISTAKE, "unknown key"),
+    "an unknown table": ('[atuh]\nmode = "claim"\n', MISTAKE, "unknown table"),
+    "an unknown mode": ('[auth]\nmode = "none"\n', MISTAKE, "mode"),
+    "a value of another kind": ('[streams]\nmax_per_participant = "many"\n', MISTAKE, "max_per_participant"),
+    "claims outside, said once": (f'[http]\n{OUTSIDE}[auth]\nmode = "claim"\n', MISTAKE, "can be reached from outside"),
+    "claims outside, by the other switch": (
+        f'[http]\n{OUTSIDE}[auth]\nmode = "claim"\nclaim_is_trusted_network = "off"\n',
+        MISTAKE,
+        "can be reached from outside",
+    ),
+    "proof without keys": ('[participants]\nkeys = "opaque"\n', MISTAKE, "keys"),
+    "proof without a memory": ('[auth]\nstate = "{place}/file/below"\n', UNUSABLE, "nonces cannot be kept"),
+    "tokens without keys": ('[auth]\nmode = "token"\ntoken_audience = "x"\n', MISTAKE, "needs token_keys"),
+    "tokens without an audience": ('[auth]\nmode = "token"\ntoken_keys = "{place}/file"\n', MISTAKE, "needs token_audience"),
+    "tokens, keys not there": (
+        '[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/none"\n',
+        UNUSABLE,
+        "token_keys",
+    ),
+    "tokens, keys are none": (
+        '[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/file"\n',
+        UNUSABLE,
+        "token_keys",
+    ),
+    "a hook that is nowhere": ('[auth]\nmode = "hook"\n', MISTAKE, "needs hook_url"),
+    "a proxy that nobody is": ('[auth]\nmode = "trusted-proxy"\n', MISTAKE, "needs trusted_proxies"),
+    "a resolver that is not installed": ('[auth]\nkey_resolver = "nobody"\n', MISTAKE, "key_resolver"),
+    "producers outside without keys": ('[ingest]\nacked = ["tcp://0.0.0.0:0"]\n', MISTAKE, "curve_secret"),
+    "half of CURVE": ('[ingest]\ncurve_secret = "{place}/curve.key"\n', MISTAKE, "authorized_keys"),
+    "a secret that is not there": (
+        '[ingest]\ncurve_secret = "{place}/none"\nauthorized_keys = "{place}"\n',
+        MISTAKE,
+        "{place}/none",
+    ),
+    "a secret that others may read": (
+        '[ingest]\ncurve_secret = "{place}/open.key"\nauthorized_keys = "{place}/producers"\n',
+        MISTAKE,
+        "{place}/open.key",
+    ),
+    "a producer's file that is wrong": (
+        '[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/wrong"\n',
+        MISTAKE,
+        "{place}/wrong/a.toml",
+    ),
+    "no folder of producers": (
+        '[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/none"\n',
+        MISTAKE,
+        "{place}/none",
+    ),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with what the matrix names."""
+    (tmp_path / "file").write_text("nothing of use")
+    for name in ("curve.key", "open.key"):
+        write_secret(tmp_path / name, generate())
+    (tmp_path / "open.key").chmod(0o644)
+    for name in ("producers", "wrong"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "wrong" / "a.toml").write_text('public_key = "short"\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_it_does_not_start_and_says_why(case: str, place: Path) -> None:
+    config, status, reason = MATRIX[case]
+    own_addresses = "0.0.0.0" in config
+    daemon = RunningDaemon(
+        config.replace("{place}", str(place)), dev=False, http=() if own_addresses else ("127.0.0.1:0",), acked=()
+    )
+    try:
+        daemon.launch()
+        assert daemon.wait() == status, daemon.log()
+        said = daemon.log()
+        assert reason.replace("{place}", str(place)) in said
+        assert not daemon.lines("ready") and "Traceback" not in said
+        assert (place / "open.key").read_text().strip() not in said
+        assert not daemon.admin.exists(), "it listened"
+    finally:
+        shutil.rmtree(daemon.directory)
+
+
+def test_where_nothing_is_wrong_it_starts(place: Path) -> None:
+    """The same files, as they should be: what the matrix finds is what it says."""
+    config = f'[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/producers"\n'
+    with RunningDaemon(config + f'[auth]\nstate = "{place}/state"\n', dev=False) as daemon:
+        assert daemon.ready["auth"] == "proof"
+
+
+@pytest.mark.parametrize("name", ["SSE_DAEMON_AUTH_MOD", "SSE_DAEMON_ATUH_MODE"])
+def test_a_misspelt_variable_is_no_default(name: str) -> None:
+    daemon = RunningDaemon(dev=False, env={name: "claim"})
+    try:
+        daemon.launch()
+        assert daemon.wait() == MISTAKE
+        assert f"{name}: unknown variable" in daemon.log()
+    finally:
+        shutil.rmtree(daemon.directory)
