@@ -216,9 +216,12 @@ class Crew:
 
     async def _tick(self) -> None:
         """Tells the workers how we are, and ends whoever says nothing."""
+        before = self._loop.time()
         while True:
             self._tell_if_changed()
             now = self._loop.time()
+            self._excuse(now - before, now)
+            before = now
             for worker in self._workers.values():
                 if not worker.link.over and now - worker.heard > SILENCE:
                     _log.error(
@@ -226,6 +229,12 @@ class Crew:
                     )
                     worker.process.kill()
             await asyncio.sleep(LOOK)
+
+    def _excuse(self, passed: float, now: float) -> None:
+        """Time in which we stood still ourselves is not the workers' silence: where the machine paused, they did too."""
+        if passed > TICK:
+            for worker in self._workers.values():
+                worker.heard = min(now, worker.heard + passed)
 
     def _tell_if_changed(self) -> None:
         if self._told[0] != self._ready() or self._loop.time() - self._told[1] > TICK:

@@ -49,7 +49,8 @@ class Liveness:
         self._retry_ms = retry_ms
         self._wheel: defaultdict[int, list[Stream]] = defaultdict(list)
         self._due: deque[Stream] = deque()
-        self._handle: asyncio.Handle = loop.call_later(timing.tick, self._tick)
+        self._next = loop.time() + timing.tick
+        self._handle: asyncio.Handle = loop.call_at(self._next, self._tick)
 
     @property
     def timing(self) -> Timing:
@@ -79,6 +80,7 @@ class Liveness:
 
     def _tick(self) -> None:
         now = self._loop.time()
+        self._excuse(now - self._next, now)
         self._end_stalled(now)
         self._end_pinning()
         self._forget_ended()
@@ -103,7 +105,11 @@ class Liveness:
                 self._look_at(stream, now)
             if self._loop.time() > now + SLICE:
                 break
-        self._handle = self._loop.call_soon(self._serve) if self._due else self._loop.call_later(self.timing.tick, self._tick)
+        if self._due:
+            self._handle = self._loop.call_soon(self._serve)
+        else:
+            self._next = self._loop.time() + self.timing.tick
+            self._handle = self._loop.call_at(self._next, self._tick)
 
     def _look_at(self, stream: Stream, now: float) -> None:
         expires = stream.profile.expires
@@ -127,6 +133,12 @@ class Liveness:
         else:
             block = sse.KEEPALIVE
         self._hub.say(stream, block, position)
+
+    def _excuse(self, late: float, now: float) -> None:
+        """Time in which we stood still ourselves is not the streams': what they took meanwhile we could not see."""
+        if late > self.timing.tick:
+            for stream in self._hub.blocked:
+                stream.progress = min(now, stream.progress + late)
 
     def _end_stalled(self, now: float) -> None:
         for stream in tuple(self._hub.blocked):
