@@ -214,6 +214,16 @@ async def test_it_works_by_a_name_behind_https(browser: Any, session: bool, tmp_
             assert kept == ({"__Host-sse-daemon": (True, True, "Strict")} if session else {})
 
 
+@pytest.mark.parametrize("target", ["/chats/ä b%2Fc|'?attr.room=ü \"'&x=%E2%82%AC#here", "/chats/~.?", "/events?&&="])
+@BOTH
+async def test_every_url_is_signed_as_it_is_sent(browser: Any, session: bool, target: str) -> None:
+    with house('[[stream]]\npath = "/chats/{chat}"\n') as (daemon, publisher):
+        page = await somebody(browser, daemon.http)
+        key = await page.follow(session=session, target=target)
+        publisher.event("hi", to=[key], type="note", attrs={"room": "ü \"'"})
+        await page.saw(["hi"])
+
+
 @BOTH
 async def test_with_dev_the_key_is_a_claim(browser: Any, session: bool) -> None:
     with house(dev=True) as (daemon, publisher):
