@@ -93,6 +93,35 @@ def test_the_threshold_says_something(units: Path) -> None:
     assert run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", units / SERVICE.name).returncode != 0
 
 
+def test_the_lines_that_hand_over_a_secret_are_right_as_they_stand(units: Path) -> None:
+    """They are comments; whoever takes the # away gets a unit that is valid, and a daemon that looks where the secret is."""
+    text = (units / SERVICE.name).read_text()
+    for line in ("LoadCredential=", "Environment=SSE_DAEMON_INGEST_CURVE_SECRET="):
+        assert f"\n#{line}" in text
+        text = text.replace(f"\n#{line}", f"\n{line}")
+    (units / SERVICE.name).write_text(text)
+    assert verified(units).stdout == ""
+    (credential,) = values(units / SERVICE.name, "LoadCredential")
+    name = credential.partition(":")[0]
+    assert f"SSE_DAEMON_INGEST_CURVE_SECRET=%d/{name}" in values(units / SERVICE.name, "Environment")
+
+
+def test_no_secret_is_in_the_unit_and_none_is_an_argument() -> None:
+    """What the daemon is started with can be read by every user of the machine."""
+    text = SERVICE.read_text() + SOCKET.read_text()
+    assert not [word for word in ("Password", "Token", "SetCredential=") if word in text]
+    (start,) = values(SERVICE, "ExecStart")
+    assert start.split()[1:] == ["serve", "--config", "/etc/sse-daemon/sse-daemon.toml"]
+
+
+def test_only_the_socket_families_that_are_needed_may_be_used() -> None:
+    (families,) = values(SERVICE, "RestrictAddressFamilies")
+    # Unix sockets, clients and producers by IP; AF_NETLINK is below.
+    assert set(families.split()) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+    assert values(SERVICE, "CapabilityBoundingSet") == [""] and values(SERVICE, "NoNewPrivileges") == ["yes"]
+    assert values(SERVICE, "User") == ["sse-daemon"]
+
+
 def test_libzmq_may_do_what_it_aborts_without() -> None:
     """Found with strace, by refusing each: it lists the interfaces before a bind to tcp://, and sets its threads' policy."""
     (families,) = values(SERVICE, "RestrictAddressFamilies")
