@@ -68,3 +68,28 @@ def test_the_commands_that_documents_name_exist() -> None:
         named |= set(re.findall(r"(?:`|^\$ |bin/|^)sse-daemon ([a-z][a-z-]*)", path.read_text(), re.MULTILINE))
     assert named <= set(COMMANDS)
     assert {"serve", "clients", "inject", "check-config"} <= named
+
+
+ELSEWHERE = {31, 32, 36, 37}
+"""Weaknesses of logs on other machines."""
+
+
+def test_every_weakness_has_its_row_and_its_test() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    weaknesses = [line for line in text.splitlines() if re.match(r"\| A\d", line)]
+    named = [int(number) for line in weaknesses for number in re.findall(r"\bA(\d+)\b", line.split("|")[1])]
+    assert named == sorted(set(range(1, 45)) - ELSEWHERE)
+    for line in weaknesses:
+        _, done, tested = line.strip("| ").split(" | ")
+        assert done and re.search(r"test_\w+\.py|tests/\w+", tested), line
+
+
+def test_the_tests_that_security_names_exist_and_none_is_left_out() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    hardening = {path.name for path in (ROOT / "tests" / "hardening").glob("test_*.py")}
+    short = set(re.findall(r"\b(test_\w+\.py)\b", text))
+    assert hardening <= short, hardening - short
+    unit = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert short <= unit, short - unit
+    missing = [path for path in re.findall(r"\btests/[\w/]+(?:\.py)?", text) if not (ROOT / path).exists()]
+    assert not missing
