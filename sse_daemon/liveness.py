@@ -1,4 +1,4 @@
-"""What time does to streams: heartbeats in silence, an end for those that stall, pin memory, or have lived long enough."""
+"""What time does to streams: heartbeats in silence, an end for those that vanish, stall, pin memory, or have lived long enough."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from sse_daemon.hub import SLICE, Hub
 from sse_daemon.stream import State, Stream
 
 MAX_TICK = 1.0
+VANISHED = 20.0
+"""Seconds after a heartbeat that is not acknowledged: whoever is there has acknowledged it by then, however bad the network is."""
 ENDED_KEPT = 100
 """Streams that ended and still stand in the wheel, beyond twice as many as are open: about a kilobyte each."""
 
@@ -116,11 +118,16 @@ class Liveness:
         if expires is not None and now >= expires:
             self._hub.finish(stream, "lifetime", self._retry_ms())
             return
+        # Whoever is there has acknowledged something since a heartbeat before the one that it was last sent.
+        patience = self.timing.heartbeat + VANISHED - stream.unheard()
+        if patience <= 0:
+            self._hub.close(stream, "vanished")
+            return
         due = stream.written + self.timing.heartbeat
         if due - now < self.timing.tick and self._hub.at_rest(stream):
             self._beat(stream)
             due = now + self.timing.heartbeat
-        self._put(stream, max(due, now))
+        self._put(stream, min(max(due, now), now + patience))
 
     def _beat(self, stream: Stream) -> None:
         self.heartbeats += 1

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import enum
 import socket
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from sse_daemon import sse
 from sse_daemon.subscription import Subscription
 from sse_daemon.window import Channel, Entry, event_of
+
+REPEATED = 2
+"""How often something was sent in vain that is not merely on its way."""
+_TCP_INFO = struct.Struct("=2xB21xI28xI")
+"""Of linux/tcp.h's tcp_info: tcpi_retransmits, tcpi_unacked, tcpi_last_ack_recv (ms)."""
 
 
 class State(enum.Enum):
@@ -186,6 +192,18 @@ class Stream:
         except OSError:
             return -1
         return len(data) or -1
+
+    def unheard(self) -> float:
+        """Seconds for which the other end's kernel has said nothing at all, although it was sent something again and again; else 0.
+
+        An end that is there but does not read closes its window, and then nothing is on its way to it. 0 where there is no knowing.
+        """
+        try:
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError:
+            return 0.0  # a Unix socket, whose ends do not vanish; or one that is closed
+        repeated, unacknowledged, milliseconds = _TCP_INFO.unpack(info)
+        return milliseconds / 1000 if unacknowledged and repeated >= REPEATED else 0.0
 
     def shut(self) -> None:
         """Closes the socket. Input is consumed first: closing over unread input sends a reset that can eat our last bytes."""
