@@ -57,7 +57,7 @@ def quick(chosen: Sequence[str]) -> Plan:
     every = [
         _to_all(1000, (1, 16, 64), (*ALL, WORKERS)),
         _to_all(5000, (1, 16), ALL),
-        _to_one(10000, (64,), (*BOTH, WORKERS)),
+        _to_one(10000, (64, 256), (*BOTH, WORKERS)),
         *_scaling(),
         *_common(10000, BOTH, curves=1),
         _to_all(100, (1, 16, 64), ALL, rounds=1),
@@ -71,7 +71,7 @@ def full(chosen: Sequence[str]) -> Plan:
     every = [
         _to_all(1000, (1, 16, 64), (*ALL, WORKERS)),
         _to_all(5000, (1, 16, 64), ALL),
-        _to_one(10000, (1, 16, 64), (*BOTH, WORKERS)),
+        _to_one(10000, (1, 16, 64, 256), (*BOTH, WORKERS)),
         *(_to_all(n, (1, 16, 64), ALL, rounds=3) for n in (100, 10000)),
         *(_to_one(n, (1, 16, 64), BOTH, rounds=3) for n in (100, 1000, 5000)),
         *_scaling(),
@@ -123,7 +123,7 @@ def _common(n: int, servers: Sequence[str], curves: int) -> Iterator[Item]:
 def _scaling() -> Iterator[Item]:
     """One process and two workers where each may run anywhere."""
     servers = (SPREAD, SPREAD_WORKERS)
-    for item in (_to_all(5000, (1, 16), servers, 3), _to_one(10000, (64,), servers, 3), _opening(10000, servers, 3)):
+    for item in (_to_all(5000, (1, 16), servers, 3), _to_one(10000, (64, 256), servers, 3), _opening(10000, servers, 3)):
         yield replace(item, case="scaling", name=f"scaling {item.name}")
 
 

@@ -111,7 +111,7 @@ _PLAIN = (
         limit=1.2,
     ),
     *(_workers(f"to all, N=1,000, W={w}: CPU a delivery", f"to-all n=1000 w={w}", "cpu_us_per_delivery") for w in (1, 16)),
-    _workers("to one, N=10,000, W=64: CPU an event", "to-one n=10000 w=64", "cpu_us_per_event"),
+    *(_workers(f"to one, N=10,000, W={w}: CPU an event", f"to-one n=10000 w={w}", "cpu_us_per_event") for w in (64, 256)),
 )
 
 GOALS = tuple(
