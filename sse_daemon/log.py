@@ -83,7 +83,6 @@ class Sometimes:
             self._left_out[kind] += 1
             return
         self._next[kind] = now + EVERY
-        facts = {key: value for key, value in facts.items() if value is not None}
         if left_out := self._left_out.pop(kind, 0):
             facts["suppressed"] = left_out
         self._logger.warning(message, extra=facts)
@@ -116,7 +115,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
         "logger": record.name.removeprefix("sse_daemon."),
         "msg": record.getMessage(),
     }
-    fields.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
+    fields.update((key, value) for key, value in vars(record).items() if key not in _STANDARD and value is not None)
     if record.exc_info:
         fields["exception"] = logging.Formatter().formatException(record.exc_info)
     return fields
