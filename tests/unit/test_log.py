@@ -45,6 +45,12 @@ def test_the_same_as_json() -> None:
 
 
 @pytest.mark.parametrize("formatter", [Logfmt(), Json()])
+def test_what_is_not_there_is_left_out(formatter: logging.Formatter) -> None:
+    line = formatter.format(record("kicked", client=None, streams=0))
+    assert "streams" in line and "client" not in line
+
+
+@pytest.mark.parametrize("formatter", [Logfmt(), Json()])
 @pytest.mark.parametrize(
     "hostile", ["a\nlevel=error", "a\rb", 'a" level=error x="', "\x1b[2J", "\u2028", "\x85", "\u202e", "", "a=b", "\ud800"]
 )
@@ -116,7 +122,7 @@ def test_complaints_of_a_kind_come_rarely_and_say_how_many_they_stand_for() -> N
     clock = Clock()
     sometimes = Sometimes(logger, clock)
     for _ in range(5):
-        sometimes.warning("bad_to", "message refused", code="bad_to", index=None)
+        sometimes.warning("bad_to", "message refused", code="bad_to")
     sometimes.warning("bad_type", "message refused", code="bad_type", index=0)
     clock.now += EVERY
     sometimes.warning("bad_to", "message refused", code="bad_to")
