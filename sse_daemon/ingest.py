@@ -89,15 +89,19 @@ class Ingest:
         if self.key_check is not None:
             self.key_check.open()
             await self.key_check.prove()
-        for socket, check in self._binding.bind(zmq.SUB, pubsub):
-            take = self._published if check is None else self._published_by
-            self._subs.append(self._reader(socket, check, take, lambda: not self._appender.full))
-        for socket, check in self._binding.bind(zmq.ROUTER, acked):
-            take = self._requested if check is None else self._requested_by
-            self._reader(socket, check, take, lambda: True)
+        self._binding.bind(zmq.SUB, pubsub, self._made_sub)
+        self._binding.bind(zmq.ROUTER, acked, self._made_router)
+
+    def _made_sub(self, socket: zmq.Socket[bytes], check: KeyCheck | None) -> None:
+        take = self._published if check is None else self._published_by
+        self._subs.append(self._reader(socket, check, take, lambda: not self._appender.full))
+
+    def _made_router(self, socket: zmq.Socket[bytes], check: KeyCheck | None) -> None:
+        self._reader(socket, check, self._requested if check is None else self._requested_by, lambda: True)
 
     def _reader(self, socket: zmq.Socket[bytes], check: KeyCheck | None, take: Take, willing: Callable[[], bool]) -> Reader:
         reader = Reader(socket, self._loop, take, willing)
+        self.peers.watch(reader)
         self._sockets.append(reader)
         if check is not None:
             self._guarded.append(reader)
@@ -107,7 +111,6 @@ class Ingest:
         """Begins to read."""
         for reader in self._sockets:
             reader.start()
-            self.peers.watch(reader)
 
     async def watch(self) -> None:
         """Watches for ever whether those that come from outside are still asked for their keys; to be cancelled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +20,8 @@ FRAME_FACTOR = 4
 """A frame somewhat longer than allowed is answered as such; one that is so many times as long costs its sender the connection."""
 HEARTBEAT_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 15_000
+
+Made = Callable[[zmq.Socket[bytes], KeyCheck | None], None]
 
 
 class Binding:
@@ -37,15 +39,18 @@ class Binding:
         self._paths: list[Path] = []
         self._locks: list[TextIO] = []
 
-    def bind(self, kind: int, addresses: Sequence[str]) -> list[tuple[zmq.Socket[bytes], KeyCheck | None]]:
-        """The sockets that it takes, each with the check that it is behind. Raises AddressError for the first that cannot be."""
+    def bind(self, kind: int, addresses: Sequence[str], made: Made) -> None:
+        """Binds sockets of this kind to all these addresses. Raises AddressError for the first that cannot be.
+
+        made: called with each socket that it takes, and the check that it is behind, before anybody can reach it.
+        """
         sockets: dict[bool, zmq.Socket[bytes]] = {}
         for address in addresses:
             guarded = self._check is not None and address.startswith("tcp://")
             if guarded not in sockets:
                 sockets[guarded] = self._socket(kind, guarded)
+                made(sockets[guarded], self._check if guarded else None)
             self._bind(sockets[guarded], address)
-        return [(socket, self._check if guarded else None) for guarded, socket in sockets.items()]
 
     def close(self) -> None:
         """Removes the paths and lets their locks go; the sockets are closed."""

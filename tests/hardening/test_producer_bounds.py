@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -117,3 +118,23 @@ def test_500_idle_handshakes_keep_nobody_out_for_longer_than_a_handshake_may_tak
         late = stack.enter_context(AckedProducer(daemon.acked, name="late", timeout=30, curve=curve))
         assert late.publish("x", to=["a"])
         assert all(ends(connection) for connection in waiting)
+
+
+def test_who_comes_before_the_daemon_is_ready_is_counted_like_anybody() -> None:
+    # Without a memory of signatures the daemon waits for the next second before it is ready: the sockets are bound long before.
+    with RunningDaemon(dev=False, env={"SSE_DAEMON_AUTH_STATE": "memory"}) as daemon, ExitStack() as stack:
+        host, _, port = daemon.pubsub.removeprefix("tcp://").rpartition(":")
+        daemon.stop()
+
+        def knock() -> None:
+            for _ in range(5):
+                while True:
+                    with suppress(ConnectionRefusedError):
+                        stack.enter_context(socket.create_connection((host, int(port))))
+                        break
+
+        with ThreadPoolExecutor(1) as knocking:
+            early = knocking.submit(knock)
+            daemon.start()
+            early.result()
+        wait(lambda: metrics(daemon)["producer_connections"] == 5, "all of them to be known")
