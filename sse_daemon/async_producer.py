@@ -153,22 +153,22 @@ class AsyncAckedProducer(Publishing[Coroutine[Any, Any, str], Coroutine[Any, Any
         self._looped.enter(self.run)
         if not items:
             return []
+        retries = Retries(self._answer_timeout)
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 self._looped.enter(self.run)  # it may have been closed meanwhile; the next in the queue then learns it too
-                ids = await self._exchange(self.run.number(items))
+                ids = await self._exchange(self.run.number(items), retries)
         except TimeoutError:
-            raise unanswered(self._address, self._timeout) from None
+            raise unanswered(self._address, self._timeout, retries.refusal) from None
         if len(ids) != len(items):
             raise PublishError(f"the daemon answered {len(items)} events with {len(ids)} ids")
         return ids
 
-    async def _exchange(self, frames: Sequence[bytes]) -> list[str]:
+    async def _exchange(self, frames: Sequence[bytes], retries: Retries) -> list[str]:
         """Sends one request until it is answered for good. The caller limits the time."""
         self._requests += 1
         request = b"%x" % self._requests
         answers = self._answers[request] = asyncio.Queue[Answer]()
-        retries = Retries(self._answer_timeout)
         try:
             while True:
                 self._looped.enter(self.run)

@@ -19,7 +19,7 @@
     │   └── BackendUnusable     it can never be used as it is: corrupt, newer, held by another daemon
     ├── PublishError            raised by sse_daemon.producer
     │   ├── PublishRefused      the daemon answered no; carries code, detail, index
-    │   ├── PublishTimeout      no answer in time; the event may or may not be stored
+    │   ├── PublishTimeout      no answer in time; the event may or may not be stored; carries the last refusal
     │   └── ProducerClosed      the producer was closed
     └── SubscribeError          raised by sse_daemon.consumer
         ├── SubscribeRefused    the daemon refuses this request for good; carries status, code, detail
@@ -175,7 +175,14 @@ class PublishRefused(PublishError):
 
 
 class PublishTimeout(PublishError):
-    """No answer came in time, retries included; whether the message is stored is not known."""
+    """No answer came in time, retries included; whether the message is stored is not known.
+
+    refusal: the last one that might have passed, if the daemon said something at all.
+    """
+
+    def __init__(self, message: str, refusal: PublishRefused | None = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class ProducerClosed(PublishError):

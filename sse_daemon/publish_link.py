@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import zmq
 
 from sse_daemon.curve_key import Curve
-from sse_daemon.errors import ProducerClosed, PublishTimeout
+from sse_daemon.errors import ProducerClosed, PublishRefused, PublishTimeout
 from sse_daemon.publishing import Control, Data, Envelope, Item, Run
 
 PUBSUB = "tcp://127.0.0.1:5556"
@@ -175,10 +175,14 @@ def nobody(address: str, timeout: float) -> PublishTimeout:
     )
 
 
-def unanswered(address: str, timeout: float) -> PublishTimeout:
-    """What to raise, and to do, when no daemon answers."""
+def unanswered(address: str, timeout: float, refusal: PublishRefused | None) -> PublishTimeout:
+    """What to raise, and to do, when no daemon answers, or only ever with a `refusal` that may pass."""
+    missing = f"no final answer from {address} within {timeout:.3g} s; "
+    if refusal is not None:
+        # It was reached: where it is and which keys it has is not what is wrong.
+        return PublishTimeout(f"{missing}last answer: {refusal}. The event may or may not be stored", refusal)
     return PublishTimeout(
-        f"no final answer from {address} within {timeout:.3g} s; the event may or may not be stored. "
+        f"{missing}the event may or may not be stored. "
         "Is sse-daemon running, and is this one of its [ingest] acked addresses (not a pubsub one)? "
         "With CURVE: does it have this key, and know ours?"
     )

@@ -159,6 +159,8 @@ class Retries:
         self._patience = patience
         self._refused = 0.05
         self._away = 0.002
+        self.refusal: PublishRefused | None = None
+        """The last one."""
 
     def after_send(self, sent: bool) -> float:
         """The wait after an attempt that ZeroMQ took (`sent`), or for which nobody is connected."""
@@ -172,6 +174,7 @@ class Retries:
         """The wait after `refusal`; raises it when trying again would not help."""
         if not isinstance(refusal, PublishRefused) or refusal.code not in RETRYABLE:
             raise refusal
+        self.refusal = refusal
         wait, self._refused = self._refused, min(self._refused * 2, 2.0)
         return _jittered(wait)
 

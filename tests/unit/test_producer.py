@@ -198,15 +198,19 @@ def test_nonsense_answer_is_an_error_and_not_a_timeout(answer: bytes) -> None:
 
 def test_overload_that_stays_ends_in_the_timeout() -> None:
     with peer(lambda n, ids: [refuse("overloaded")]) as it, AckedProducer(it.address, name="t", timeout=0.3) as producer:
-        with pytest.raises(PublishTimeout, match=r"acked addresses"):
+        with pytest.raises(PublishTimeout, match=r"last answer: overloaded: no\.") as raised:
             producer.publish("a", to="*")
         assert it.attempts > 1
+    # It was reached, and says itself why not: nobody is to look for it in the network.
+    assert "running" not in str(raised.value) and "CURVE" not in str(raised.value)
+    assert raised.value.refusal is not None and raised.value.refusal.code == "overloaded"
 
 
 def test_daemon_that_is_away_ends_in_the_timeout_and_nothing_piles_up(unused: str) -> None:
     with AckedProducer(unused, name="t", timeout=0.3, answer_timeout=0.02) as producer:
-        with pytest.raises(PublishTimeout):
+        with pytest.raises(PublishTimeout, match=r"acked addresses") as raised:
             producer.publish("lost", to="*")
+        assert raised.value.refusal is None
         with peer(address=unused) as it:
             until(lambda: _published(producer))
             # Attempts from while the daemon was away were never queued: it sees only what was sent since.
