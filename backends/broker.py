@@ -130,7 +130,7 @@ class BrokerBackend:
         self._pass_on()
 
     def _batch(self, items: Sequence[codec.Plain], after: int, last: int) -> None:
-        if self._closed:
+        if self._deliver is None:
             return
         if self._after is None:
             self._after = after
