@@ -40,17 +40,22 @@ def test_twenty_restarts_under_load_refuse_nobody_and_lose_nothing() -> None:
     with ExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
         port = listening.getsockname()[1]
-        daemon = RunningDaemon("[daemon]\ndrain_time = 0.2\n[streams]\nretry_min = 0.01\nretry_max = 0.02\n", backend=SQLITE)
+        config = "[daemon]\ndrain_time = 0.2\n[streams]\nretry_min = 0.01\nretry_max = 0.02\n"
+        daemon = RunningDaemon(config, backend=SQLITE)
         stack.push(daemon.__exit__)
+        # No ports: while the daemon is away a client's connection could come from that very port.
+        daemon.pubsub_addresses[:] = [f"ipc://{daemon.directory}/pub"]
+        daemon.acked_addresses[:] = [f"ipc://{daemon.directory}/acked"]
         inherited(daemon, listening)
         daemon.wait_ready()
         clients = [Returning(port, name) for name in ("a", "a", "b")]
         for client in clients:
             stack.callback(client.close)
         threads = [threading.Thread(target=produce, args=(daemon.acked,)), threading.Thread(target=knock, args=(port,))]
-        stack.callback(stop.set)
         for thread in threads:
             thread.start()
+            stack.callback(thread.join, DEADLINE)
+        stack.callback(stop.set)
         for _ in range(RESTARTS):
             enough = len(sent) + 20
             until(clients, partial(lambda enough: len(sent) > enough, enough), "events to be stored")
