@@ -33,7 +33,7 @@ def scheme_of(url: str) -> str:
     """What stands before the first colon of `url`, in lower case. Raises ConfigError if there is no such thing."""
     scheme, colon, _ = url.partition(":")
     if not colon or not scheme:
-        raise ConfigError([f"backend url {url!r}: a URL is expected, its scheme one of {', '.join(schemes())}"])
+        raise ConfigError([f"{url!r}: a URL is expected, its scheme one of {', '.join(schemes())}"])
     return scheme.lower()
 
 
@@ -49,4 +49,4 @@ def _factory(scheme: str) -> Factory:
         return cast(Factory, getattr(import_module(module), name))
     for found in entry_points(group=GROUP, name=scheme):
         return cast(Factory, found.load())
-    raise ConfigError([f"backend url: nobody serves the scheme {scheme!r}; known are {', '.join(schemes())}"])
+    raise ConfigError([f"nobody serves the scheme {scheme!r}; known are {', '.join(schemes())}"])

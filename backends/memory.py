@@ -42,7 +42,7 @@ class MemoryBackend:
 
     def __init__(self, url: str, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
         if url.lower() != "memory://":
-            raise ConfigError([f"backend url {url!r}: this backend is memory:// and has no options"])
+            raise ConfigError([f"{url!r}: this backend is memory:// and has no options"])
         self._clock = clock
         self._ledger = Ledger(limits)
         self._tail = Tail(limits.retention_bytes, limits.retention_age)

@@ -56,7 +56,7 @@ def path_of(url: str) -> Path:
     elif path.endswith("/") or "\0" in path:
         mistake = "the path of a file is expected, such as sqlite:///var/lib/sse-daemon/log.db"
     if mistake:
-        raise ConfigError([f"backend url {url!r}: {mistake}"])
+        raise ConfigError([f"{url!r}: {mistake}"])
     return Path(path)
 
 

@@ -9,7 +9,7 @@ import click
 
 from sse_daemon.cli.faults import refuse, say
 from sse_daemon.cli.options import json_option
-from sse_daemon.cli.sources import Sources, backend_of, load_producers
+from sse_daemon.cli.sources import Sources, backend_of, load_keys
 from sse_daemon.cli.tables import document
 from sse_daemon.config import CONFIG_VARIABLE
 from sse_daemon.errors import ConfigError
@@ -39,7 +39,7 @@ def _mistakes(sources: Sources) -> tuple[str, ...]:
     try:
         config = sources.load()
         backend_of(config)
-        load_producers(config)
+        load_keys(config)
     except ConfigError as error:
         return error.mistakes
     return ()

@@ -9,7 +9,7 @@ import click
 
 from sse_daemon import daemon
 from sse_daemon.cli.faults import note, refuse
-from sse_daemon.cli.sources import Sources, backend_of, load_producers
+from sse_daemon.cli.sources import Sources, backend_of, load_keys
 from sse_daemon.errors import ConfigError
 
 DEV = """\
@@ -62,7 +62,7 @@ def command(
     try:
         config = sources.load()
         log = backend_of(config)
-        load_producers(config)
+        load_keys(config)
     except ConfigError as error:
         refuse(error)
     if dev:

@@ -13,7 +13,7 @@ from sse_daemon.auth_proof import Proof
 from sse_daemon.auth_proxy import TrustedProxy
 from sse_daemon.config import Config
 from sse_daemon.config_tables import AuthConfig
-from sse_daemon.errors import AuthUnusable
+from sse_daemon.errors import AuthUnusable, ConfigError
 from sse_daemon.keys import reader
 from sse_daemon.log import logger
 from sse_daemon.nonce_file import NonceFile
@@ -43,7 +43,7 @@ def authenticator(config: Callable[[], Config], proofs: Proofs | None) -> Authen
 def book(
     config: Config, environ: Mapping[str, str], uid: int, wall: Callable[[], float], elapsed: Callable[[], float]
 ) -> Book | None:
-    """The book that the mode needs, if any. Raises AuthUnusable."""
+    """The book that the mode needs, if any. Raises AuthUnusable, ConfigError."""
     auth = config.auth
     if auth.mode == "token":
         sessions = Book(None, auth.session_lifetime, auth.max_nonces, auth.max_sessions, wall, elapsed)
@@ -61,7 +61,7 @@ def renew(auth: AuthConfig, book: Book | None) -> None:
         return
     try:
         book.keys = _token_keys(auth)
-    except AuthUnusable as error:
+    except ConfigError as error:
         _log.error("token keys not reloaded, the ones from before stay in force", extra={"mistake": str(error)})
     else:
         _log.info("token keys reloaded", extra={"keys": len(book.keys)})
@@ -70,10 +70,7 @@ def renew(auth: AuthConfig, book: Book | None) -> None:
 def _token_keys(auth: AuthConfig) -> TokenKeys:
     from sse_daemon import token_keys  # only where it is needed, as above
 
-    try:
-        return token_keys.read(Path(auth.token_keys or ""))
-    except ValueError as error:
-        raise AuthUnusable(f"[auth] token_keys: {auth.token_keys} {error}") from None
+    return token_keys.load(auth)
 
 
 def state_folder(environ: Mapping[str, str], uid: int) -> str:

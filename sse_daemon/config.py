@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -86,16 +86,17 @@ def load(
     overrides: Mapping[tuple[str, str], object] = MappingProxyType({}),
     *,
     dev: bool = False,
+    check_url: Callable[[str], None] = lambda url: None,
 ) -> Config:
     """The configuration of `path` (None: what SSE_DAEMON_CONFIG names, if anything), `environ` and `overrides`.
 
     overrides: values by (table, key), as TOML would give them; None and () mean that the option was not given. dev: what
     `serve --dev` stands for: claimed keys are trusted, so nothing may be reachable from outside, and the log is in memory
-    unless an option names another.
+    unless an option names another. check_url: raises ValueError for a URL that no backend takes.
 
     Raises ConfigError with all mistakes. Reads the file and nothing else.
     """
-    reader = _Reader()
+    reader = _Reader(check_url)
     named = environ.get(CONFIG_VARIABLE)
     if path is not None or named:
         reader.take_file(path or Path(str(named)))
@@ -150,7 +151,8 @@ class _Reader:
     a conflict that involves one of them would blame the default, so it is not reported.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check_url: Callable[[str], None]) -> None:
+        self.check_url = check_url
         self.mistakes: list[str] = []
         self.values: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
         self.routes: list[Route] = []
@@ -263,6 +265,7 @@ class _Reader:
 
     def config(self, dev: bool) -> Config:
         """What was collected, if there is no mistake. Raises ConfigError."""
+        self._check_backend()
         tables = {table: self._table(table) for table in TABLES}
         if dev:
             self._check_dev(addresses(tables["http"], tables["ingest"], tables["admin"]))
@@ -289,6 +292,15 @@ class _Reader:
                 # A default cannot be in conflict with defaults only: one of the keys was given.
                 place = next(self.places[key] for key in keys if key in self.places)
                 self.mistakes.append(f"{place}: {conflict.message}")
+
+    def _check_backend(self) -> None:
+        """Only of the URL that counts: with --dev the file's may be of a backend that is not installed here."""
+        if "backend.url" not in self.places or "backend.url" in self.bad:
+            return
+        try:
+            self.check_url(self.values["backend"]["url"])
+        except ValueError as error:
+            self.mistakes.append(f"{self.places['backend.url']}: {error}")
 
     def _check_dev(self, listening: Iterable[tuple[str, str, Tcp | Unix]]) -> None:
         for key, text, address in listening:

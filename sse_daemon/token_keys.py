@@ -14,13 +14,22 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sse_daemon import ed25519
 from sse_daemon.auth_book import TokenKey, TokenKeys
-from sse_daemon.errors import InvalidParticipant
+from sse_daemon.config_tables import AuthConfig
+from sse_daemon.errors import ConfigError, InvalidParticipant
 
 MAX_FILE = 64 * 1024
 MAX_KID = 256
 
 _BEGIN = b"-----BEGIN "
 _WANTED = 'a public key of Ed25519 ("-----BEGIN PUBLIC KEY-----"), or a JWKS with at least one'
+
+
+def load(auth: AuthConfig) -> TokenKeys:
+    """What `[auth] token_keys` names. Raises ConfigError."""
+    try:
+        return read(Path(auth.token_keys or ""))
+    except ValueError as error:
+        raise ConfigError([f"[auth] token_keys: {auth.token_keys} {error}"]) from None
 
 
 def read(path: Path) -> TokenKeys:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sse_daemon.curve_key import generate, write_secret
-from tests.integration.daemon import RunningDaemon
+from tests.integration.daemon import RunningDaemon, command
 
 MISTAKE, UNUSABLE = 2, 1
 """Exit statuses: the configuration is wrong, and would be again; something that it needs is not there."""
@@ -31,12 +31,12 @@ MATRIX: dict[str, tuple[str, int, str]] = {
     "tokens without an audience": ('[auth]\nmode = "token"\ntoken_keys = "{place}/file"\n', MISTAKE, "needs token_audience"),
     "tokens, keys not there": (
         '[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/none"\n',
-        UNUSABLE,
+        MISTAKE,
         "token_keys",
     ),
     "tokens, keys are none": (
         '[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/file"\n',
-        UNUSABLE,
+        MISTAKE,
         "token_keys",
     ),
     "a hook that is nowhere": ('[auth]\nmode = "hook"\n', MISTAKE, "needs hook_url"),
@@ -97,6 +97,19 @@ def test_it_does_not_start_and_says_why(case: str, place: Path) -> None:
         assert not daemon.admin.exists(), "it listened"
     finally:
         shutil.rmtree(daemon.directory)
+
+
+@pytest.mark.parametrize("name", ["none", "file", "secret.pem"])
+def test_keys_of_tokens_are_looked_at_before_it_starts(name: str, place: Path) -> None:
+    (place / "secret.pem").write_text("-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n")
+    (place / "producers" / "a.toml").write_text("")
+    curve = f'[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/producers"\n'
+    config = place / "daemon.toml"
+    config.write_text(f'{curve}[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/{name}"\n')
+    done = command("check-config", str(config))
+    # What is wrong in other files is said at once, too.
+    assert done.returncode == 2 and f"{place}/producers/a.toml" in done.stderr
+    assert f"[auth] token_keys: {place}/{name} " in done.stderr and "MC4" not in done.stderr
 
 
 def test_where_nothing_is_wrong_it_starts(place: Path) -> None:

@@ -34,7 +34,7 @@ class RunningDaemon:
 
     config: the text of a TOML file. options: further arguments of `serve`. env: environment variables, the only ones that begin
     with SSE_DAEMON_. backend: its URL, `{directory}` stands for `directory`, a folder that lives as long as this object is in
-    its `with`. dev: with --dev. http, pubsub, acked: where to listen.
+    its `with`; empty: what `config` says. dev: with --dev. http, pubsub, acked: where to listen.
     """
 
     def __init__(
@@ -132,7 +132,8 @@ class RunningDaemon:
             )
 
     def _arguments(self) -> list[str]:
-        arguments = ["serve", "--config", str(self._config), "--admin", str(self.admin), "--backend", self.backend]
+        arguments = ["serve", "--config", str(self._config), "--admin", str(self.admin)]
+        arguments += ["--backend", self.backend] if self.backend else []
         for option, addresses in (
             ("--http", self.http_addresses),
             ("--pubsub", self.pubsub_addresses),

@@ -53,8 +53,27 @@ def test_every_mistake_is_told_before_anything_is_opened(tmp_path: Path) -> None
 def test_a_backend_that_cannot_be_is_a_mistake_of_configuration(url: str, tmp_path: Path) -> None:
     done = command("serve", "--dev", *ANY, "--admin", str(tmp_path / "a"), "--backend", url)
     assert done.returncode == 2
-    assert done.stderr.startswith("sse-daemon: backend url")
+    assert done.stderr.startswith("sse-daemon: --backend: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["nosuch://x", "memory://with-more", "sqlite://log.db"])
+def test_the_url_of_the_log_is_a_mistake_among_the_others(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.toml"
+    file.write_text(f'[http]\nlistne = []\n[backend]\nurl = "{url}"\n')
+    for arguments in (("serve", "--config", str(file)), ("check-config", str(file))):
+        done = command(*arguments)
+        assert done.returncode == 2
+        assert [line.partition("] ")[2].partition(":")[0] for line in done.stderr.splitlines()] == ["listne", "url"]
+
+
+def test_a_url_that_the_next_start_would_refuse_is_refused_by_a_reload(until_blocking: Until) -> None:
+    claim = '[auth]\nmode = "claim"\n'
+    with RunningDaemon(claim, backend="", dev=False) as daemon:
+        daemon.configure(claim + '[backend]\nurl = "foo://"\n')
+        daemon.signal(signal.SIGHUP)
+        (line,) = until_blocking(lambda: daemon.lines("configuration not reloaded"), "the refusal")
+        assert "[backend] url: nobody serves the scheme 'foo'" in line["mistake"]
 
 
 @pytest.mark.parametrize("option", ["--http", "--pubsub", "--acked"])
