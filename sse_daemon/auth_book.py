@@ -132,6 +132,9 @@ class Book:
 
     async def ready(self) -> None:
         """Waits until signatures made now can be accepted: not at all, or for the next whole second; longer after a reboot."""
+        if self._file is not None and self._file.damaged:
+            unreadable = "the nonces file was unreadable and is begun anew; the start waits until nothing signed before counts"
+            _log.warning(unreadable, extra={"seconds": max(0.0, self.begins - self._clock.now())})
         while (wait := self.begins - self._clock.now()) > 0:
             await asyncio.sleep(wait)
 

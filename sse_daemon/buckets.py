@@ -97,4 +97,12 @@ def shared(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:
     try:
         return ipaddress.ip_network(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no address") from None
+        raise ValueError(f"{text!r} is no address{_network_around(text)}") from None
+
+
+def _network_around(text: str) -> str:
+    """What may be meant by an address with the length of a network's prefix behind it."""
+    try:
+        return f", nor a network: that is {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        return ""

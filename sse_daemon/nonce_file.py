@@ -30,7 +30,7 @@ _KIND = b"sse-daemon nonces 1 "
 class NonceFile:
     """The file in `directory`, held by one process at a time. Raises AuthUnusable if that cannot be.
 
-    existed: there was such a file. complete: it has every record that was written to it.
+    existed: there was such a file. complete: it has every record that was written to it. damaged: it was none of ours, or not whole.
     """
 
     def __init__(self, directory: Path, boot_id: str | None = None) -> None:
@@ -62,6 +62,7 @@ class NonceFile:
         self.existed = self._path.exists()
         content = self._path.read_bytes() if self.existed else b""
         self.complete = content.startswith(self._head)
+        self.damaged = self.existed and not (content.startswith(_KIND) and b"\n" in content)
         self.found = [*_records(content[len(self._head) :])] if self.complete else []
         self.records = 0
         """Records in the file, those included that nobody needs any more."""
@@ -133,6 +134,5 @@ def _boot_id() -> str:
 
 
 def _unusable(directory: Path, error: OSError) -> AuthUnusable:
-    return AuthUnusable(
-        f"nonces cannot be kept in {directory}: {error.strerror}; [auth] state names a folder that this user can write"
-    )
+    reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+    return AuthUnusable(f"nonces cannot be kept in {directory}: {reason}; [auth] state names a folder that this user can write")

@@ -186,6 +186,19 @@ async def test_it_is_ready_when_signatures_made_now_are_good() -> None:
     assert await spend(it, 1, int(wall_clock())) is None
 
 
+@pytest.mark.parametrize("content", [None, b"", b"nothing of ours", b"sse-daemon nonces 1 before\n"])
+async def test_a_start_that_waits_for_a_damaged_file_says_so(tmp_path: Path, content: bytes | None, expect_log: Any) -> None:
+    if content is not None:
+        (tmp_path / "nonces").write_bytes(content)
+    file = NonceFile(tmp_path, "boot")
+    it = Book(file, AuthConfig(), wall_clock, monotonic)
+    if content is not None and not content.endswith(b"\n"):
+        expect_log("sse_daemon.auth", "unreadable")
+    it.begins = 0  # the wait itself is tested above
+    await it.ready()
+    it.close()
+
+
 async def test_the_file_does_not_grow_with_what_is_forgotten(tmp_path: Path) -> None:
     time = Time()
     file = NonceFile(tmp_path, "boot")

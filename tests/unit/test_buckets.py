@@ -2,7 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from sse_daemon.buckets import Buckets, origin
+from sse_daemon.buckets import Buckets, origin, shared
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("10.0.0.1/8", "'10.0.0.1/8' is no address, nor a network: that is 10.0.0.0/8"),
+        ("2001:db8::1/32", "'2001:db8::1/32' is no address, nor a network: that is 2001:db8::/32"),
+        ("10.0.0.1/33", "'10.0.0.1/33' is no address"),
+        ("proxy.example", "'proxy.example' is no address"),
+    ],
+)
+def test_the_network_around_an_address_is_named(text: str, meant: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        shared(text)
+    assert str(refused.value) == meant
 
 
 def test_a_burst_then_the_rate() -> None:

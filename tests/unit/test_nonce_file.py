@@ -38,7 +38,7 @@ def test_what_another_run_of_the_kernel_wrote_is_not_believed(tmp_path: Path) ->
     with opened(tmp_path) as file:
         file.append(A, 100)
     with opened(tmp_path, "other") as file:
-        assert (file.existed, file.complete, file.found) == (True, False, [])
+        assert (file.existed, file.complete, file.found, file.damaged) == (True, False, [], False)
         file.append(B, 100)
     with opened(tmp_path, "other") as file:
         assert (file.complete, file.found) == (True, [(B, 100)])
@@ -48,7 +48,7 @@ def test_what_another_run_of_the_kernel_wrote_is_not_believed(tmp_path: Path) ->
 def test_a_file_of_anything_else_is_not_believed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "nonces").write_bytes(content)
     with opened(tmp_path) as file:
-        assert (file.existed, file.complete, file.found) == (True, False, [])
+        assert (file.existed, file.complete, file.found, file.damaged) == (True, False, [], True)
 
 
 def test_half_a_record_was_never_answered(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_one_process_has_it(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(AuthUnusable, match="nonces cannot be kept in .*file"):
+    with pytest.raises(AuthUnusable, match="nonces cannot be kept in .*file: it is a file; .* a folder"):
         NonceFile(tmp_path / "file")
     (tmp_path / "nonces").mkdir()
     with pytest.raises(AuthUnusable, match="state"):

@@ -183,6 +183,11 @@ async def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
             await opened(tmp_path / name)
 
 
+async def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnusable, match=f"the folder {tmp_path}/missing does not exist"):
+        await opened(tmp_path / "missing" / "log.db")
+
+
 async def test_an_old_sqlite_is_named_in_the_log(path: Path, expect_log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "SOUND_SQLITE", (99, 0, 0))
     line = expect_log("sse_daemon.backends.sqlite_file", f"SQLite {sqlite3.sqlite_version} has a fault")
