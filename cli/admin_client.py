@@ -10,12 +10,39 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
-from sse_daemon.cli.faults import Failed
+from sse_daemon.cli.faults import Failed, note
 
 TIMEOUT = 10.0
 """Seconds for an answer that waits for nothing. A healthy daemon needs milliseconds; beyond this it hangs."""
 
 ELSEWHERE = "if its socket is elsewhere, name it with --admin PATH or SSE_DAEMON_ADMIN_SOCKET"
+
+
+CLAIMED = '[auth] mode is "claim": nothing proves that the participants are who they say they are.'
+
+
+def silence(answer: Mapping[str, Any]) -> str | None:
+    """What an answer lacks because processes of the daemon did not answer, as a sentence; None if it is whole."""
+    names = answer["silent"]
+    if not names:
+        return None
+    if len(names) == 1:
+        return f"worker {names[0]} does not answer: its streams are missing here"
+    return f"workers {', '.join(names)} do not answer: their streams are missing here"
+
+
+def check_whole(answer: Mapping[str, Any]) -> None:
+    """Raises Failed if something was not done or not told everywhere."""
+    if (lacks := silence(answer)) is not None:
+        raise Failed(lacks)
+
+
+def remark(answer: Mapping[str, Any], auth: str) -> None:
+    """What whoever looks has to know beside what was asked for, on standard error."""
+    if auth == "claim":
+        note(CLAIMED)
+    if (lacks := silence(answer)) is not None:
+        note(lacks)
 
 
 class Admin:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sse_daemon.cli.admin_client import Admin
+from sse_daemon.cli.admin_client import Admin, remark
 from sse_daemon.cli.faults import note
 from sse_daemon.cli.options import admin_option, json_option
 from sse_daemon.cli.tables import Column, document, duration, number, plain, table
@@ -33,7 +33,6 @@ CLOSED = (
     Column("DELIVERED", "delivered", number, right=True),
     Column("REASON", "reason", plain),
 )
-CLAIMED = '[auth] mode is "claim": nothing proves that the participants are who they say they are.'
 SORTS = ("id", "participant", "route", "address", "age", "delivered", "lag", "state", "reason")
 
 
@@ -57,8 +56,9 @@ def command(admin: Admin, participant: str | None, sort: str | None, closed: boo
     if as_json:
         document({**answer, "clients": rows})
         return
-    if answer["auth"] == "claim":
-        note(CLAIMED)
+    remark(answer, answer["auth"])
+    if answer["not_ready"] is not None:
+        note(f"the daemon is not ready: {answer['not_ready']}")
     now = time.time()
     table(columns, [_with_ages(row, now) for row in rows], _empty(participant, closed))
 

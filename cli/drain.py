@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sse_daemon.cli.admin_client import TIMEOUT, Admin
+from sse_daemon.cli.admin_client import TIMEOUT, Admin, check_whole
 from sse_daemon.cli.faults import say
 from sse_daemon.cli.options import DURATION, admin_option, json_option
 from sse_daemon.cli.tables import document, duration
@@ -19,8 +19,9 @@ LONGEST = 86_400.0
 def command(admin: Admin, over: float, as_json: bool) -> None:
     """Send clients away over a stated time.
 
-    Each is told `bye`, and who comes from now on is told so at once. Returns when all have been told. The daemon itself runs on, and takes clients again when it is restarted; producers notice
-    nothing. Once begun it goes on when this command is interrupted.
+    Each is told `bye`, and who comes from now on is told so at once. Returns when all have been told. The daemon itself runs on, not
+    ready, and takes clients again when it is restarted, and not before; producers notice nothing. Once begun it goes on when this
+    command is interrupted.
     """
     if over > LONGEST:
         raise click.UsageError("--over is at most a day")
@@ -29,3 +30,4 @@ def command(admin: Admin, over: float, as_json: bool) -> None:
         document(answer)
     else:
         say(f"streams sent away over {duration(over)}: {answer['closed']}; still open: {answer['open']}")
+    check_whole(answer)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from sse_daemon.cli.admin_client import TIMEOUT, Admin
+from sse_daemon.cli.admin_client import TIMEOUT, Admin, check_whole, silence
 from sse_daemon.cli.event_options import content, event_options, members
-from sse_daemon.cli.faults import Failed, say
+from sse_daemon.cli.faults import Failed, note, say
 from sse_daemon.cli.options import DURATION, admin_option, json_option, parse_duration
 from sse_daemon.cli.tables import Column, document, duration, plain, table
 
@@ -67,12 +67,16 @@ def command(admin: Admin, data: str | None, wait: float | None, as_json: bool, *
     if not answer["ok"]:
         raise Failed(f"refused: {answer['code']}: {answer['detail']}")
     if wait is not None:
-        _report(answer["streams"], wait, as_json)
+        _report(answer, wait, as_json)
 
 
-def _report(streams: Sequence[dict[str, Any]], wait: float, as_json: bool) -> None:
+def _report(answer: Mapping[str, Any], wait: float, as_json: bool) -> None:
+    streams = answer["streams"]
     if not as_json:
         table(STREAMS, streams, "No open stream reads it.")
     late = [stream for stream in streams if not stream["written"]]
     if late:
+        if (lacks := silence(answer)) is not None:
+            note(lacks)
         raise Failed(f"{len(late)} of {len(streams)} streams had not taken it after {duration(wait)}")
+    check_whole(answer)

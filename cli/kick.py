@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sse_daemon.cli.admin_client import Admin
+from sse_daemon.cli.admin_client import Admin, check_whole
 from sse_daemon.cli.faults import Failed, say
 from sse_daemon.cli.options import DURATION, admin_option, json_option
 from sse_daemon.cli.tables import document, duration, plain
@@ -30,10 +30,10 @@ def command(admin: Admin, client: str | None, participant: str | None, seconds: 
         document(answer)
     elif answer["closed"]:
         say(f"closed {', '.join(answer['closed'])}")
-    if seconds is not None:
-        if not as_json:
-            say(f"{plain(participant)} is refused for {duration(seconds)}")
-    elif not answer["closed"]:
+    if seconds is not None and not as_json:
+        say(f"{plain(participant)} is refused for {duration(seconds)}")
+    check_whole(answer)
+    if seconds is None and not answer["closed"]:
         raise Failed(f"no open stream {'has the id' if client else 'is of'} {plain(client or participant)}")
 
 

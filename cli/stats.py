@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from sse_daemon.cli.admin_client import Admin
+from sse_daemon.cli.admin_client import Admin, remark
 from sse_daemon.cli.faults import say
 from sse_daemon.cli.options import admin_option, json_option
 from sse_daemon.cli.tables import Column, document, duration, number, plain, size, table
@@ -28,6 +28,7 @@ def command(admin: Admin, as_json: bool) -> None:
     if as_json:
         document(answer)
         return
+    remark(answer, answer["about"]["auth"])
     about = {**answer["about"], "ready": "yes" if answer["not_ready"] is None else f"no: {answer['not_ready']}"}
     table(ABOUT, [{"name": name, "value": value} for name, value in about.items()], "")
     say("")

@@ -137,7 +137,9 @@ class Clients(Base):
     async def get(self) -> None:
         only, closed = self.get_query_argument("participant", None), self.get_query_argument("closed", None)
         only = None if only is None else self.key(only)
-        self.finish({"clients": await self.office.streams.clients(only, bool(closed)), "auth": self.office.about["auth"]})
+        rows = await self.office.streams.clients(only, bool(closed))
+        about = {"auth": self.office.about["auth"], "not_ready": self.office.ready()}
+        self.finish({"clients": rows, **about, "silent": [*self.office.streams.silent]})
 
 
 class Producers(Base):
@@ -204,7 +206,8 @@ class Stats(Base):
 
     async def get(self) -> None:
         values = await self.office.values()
-        self.finish({"about": dict(self.office.about), "not_ready": self.office.ready(), "metrics": values})
+        about = {"about": dict(self.office.about), "not_ready": self.office.ready()}
+        self.finish({**about, "metrics": values, "silent": [*self.office.streams.silent]})
 
 
 class Metrics(Base):
@@ -235,6 +238,7 @@ class Inject(Base):
             self.audit("event injected", ids=",".join(answer["ids"]))
             if wait is not None:
                 answer["streams"] = await self._written(outcome.positions[0], before, min(float(wait), MAX_WAIT))
+                answer["silent"] = [*self.office.streams.silent]
         self.finish(answer)
 
     async def _submit(self, frame: bytes) -> Any:
@@ -247,7 +251,8 @@ class Inject(Base):
         deadline = time.monotonic() + wait
         while True:
             rows, served = await self.office.streams.readers(position, before)
-            if all(row["written"] for row in rows) and served or time.monotonic() > deadline:
+            done = served and all(row["written"] for row in rows) and not self.office.streams.silent
+            if done or time.monotonic() > deadline:
                 return rows
             await asyncio.sleep(0.01)
 
@@ -338,8 +343,9 @@ class Kick(Base):
             participant = self.key(participant)
             self.office.revoke(participant)  # first: who comes back now does not come back by an old session
         closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
-        self.audit("kicked", client=client, participant=short(participant or ""), streams=len(closed), seconds=seconds)
-        self.finish({"closed": closed})
+        facts = {"client": client, "participant": participant and short(participant), "seconds": seconds}
+        self.audit("kicked" if closed or seconds is not None else "nobody was there to kick", streams=len(closed), **facts)
+        self.finish({"closed": closed, "silent": [*self.office.streams.silent]})
 
 
 class Drain(Base):
@@ -351,4 +357,4 @@ class Drain(Base):
             raise HTTPError(400, "'over' is a number of seconds, at most a day")
         self.audit("draining", over=float(over))
         drained = await self.office.streams.drain(float(over))
-        self.finish({"closed": drained.closed, "open": drained.open})
+        self.finish({"closed": drained.closed, "open": drained.open, "silent": [*self.office.streams.silent]})

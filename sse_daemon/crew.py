@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sse_daemon.auth_hook import WAITING
 from sse_daemon.auth_link import Answers
 from sse_daemon.config import Config
 from sse_daemon.config_plain import plain, share
-from sse_daemon.desk import Drained, Readers, Row
+from sse_daemon.desk import DRAINED, Drained, Readers, Row
 from sse_daemon.errors import BackendError, WorkerFailed
 from sse_daemon.event import Event, Logged
 from sse_daemon.link import Link
@@ -51,11 +52,14 @@ _log = logger("crew")
 
 
 class Worker:
-    """One process, from its start to its end. values: its metrics, as it last said them."""
+    """One process, from its start to its end. values: its metrics, as it last said them; mute: its latest question had no answer."""
 
     def __init__(self, name: str, config: Config, sockets: Sequence[socket.socket], loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
         self.values: dict[str, Any] = {}
+        self.streams = 0
+        """How many it had when it ended."""
+        self.mute = False
         self.born = self.heard = loop.time()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.gone = asyncio.Event()
@@ -81,11 +85,15 @@ class Worker:
         """Its answer, or None if there is none in time."""
         try:
             async with asyncio.timeout(patience):
-                return await self.link.call(name, *arguments)
+                answer = await self.link.call(name, *arguments)
         except TimeoutError:
+            self.mute = True
             _log.warning("a worker does not answer", extra={"worker": self.name, "question": name})
         except BackendError:
             pass  # it is gone; that is noticed and said elsewhere
+        else:
+            self.mute = False
+            return answer
         return None
 
 
@@ -185,6 +193,7 @@ class Crew:
             worker.process.kill()
         worker.gone.set()
         self._tally.bury(worker.values)
+        worker.streams = worker.values.get("streams", 0)
         worker.values = {}
 
     async def _watch(self, number: int) -> None:
@@ -198,11 +207,12 @@ class Crew:
             await _reaped(worker.process)
             lived = self._loop.time() - worker.born
             delay = 0.0 if lived > SETTLED else min(MAX_DELAY, max(FIRST_DELAY, 2 * delay))
-            facts = {"worker": worker.name, "status": worker.process.returncode, "lived": lived, "again_in": delay}
-            _log.error("a worker is gone, another one takes its place", extra=facts)
+            facts = {"worker": worker.name, **_end_of(worker.process), "streams": worker.streams}
+            _log.error("a worker is gone, another one takes its place", extra={**facts, "lived": lived, "again_in": delay})
             self._tally.replaced += 1
             await asyncio.sleep(delay)
-            while not self._try_spawn(number):
+            # The daemon may have begun to end meanwhile: then the sockets are closed, and nobody is to take this one's place.
+            while not self._leaving and not self._try_spawn(number):
                 await asyncio.sleep(MAX_DELAY)
 
     def _try_spawn(self, number: int) -> bool:
@@ -248,6 +258,8 @@ class Crew:
     @property
     def why_not_ready(self) -> str | None:
         """Why nobody can be served, or None."""
+        if self._drained:
+            return DRAINED
         ready = [worker for worker in self._workers.values() if worker.is_ready]
         if not ready:
             return "no worker is there"
@@ -284,6 +296,10 @@ class Crew:
         await asyncio.gather(*(_left(worker) for worker in workers))
 
     # As one.
+
+    @property
+    def silent(self) -> Sequence[str]:
+        return [worker.name for worker in self._workers.values() if worker.mute and not worker.link.over]
 
     async def clients(self, participant: str | None, closed: bool) -> list[Row]:
         rows = [row for rows in await self._ask_all("clients", participant, closed) for row in rows]
@@ -322,6 +338,17 @@ class Crew:
         """The answers of those who answered."""
         asked = [worker.ask(name, *arguments, patience=patience) for worker in self._workers.values() if worker.is_ready]
         return [answer for answer in await asyncio.gather(*asked) if answer is not None]
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> dict[str, int | str]:
+    """How a process ended, as a fact for the log: its exit status, or the signal that it died of."""
+    status = process.returncode
+    if status >= 0:
+        return {"status": status}
+    try:
+        return {"signal": signal.Signals(-status).name}
+    except ValueError:  # the real-time signals have numbers only
+        return {"signal": -status}
 
 
 async def _reaped(process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,9 @@ from sse_daemon.stream import State, Stream
 LAST_WORDS = 0.1
 """Seconds in which requests that had been accepted when the drain began still get an answer."""
 
+DRAINED = "draining: an operator sends the clients away, until the daemon is restarted"
+"""Why a daemon that was told to drain is not ready."""
+
 Row = dict[str, Any]
 
 
@@ -59,6 +62,10 @@ class Streams(Protocol):
         """The metrics of the streams."""
 
     @property
+    def silent(self) -> Sequence[str]:
+        """Which processes left their latest question without an answer: what they hold is in no answer of these."""
+
+    @property
     def taps(self) -> dict[Callable[[Sequence[Event]], None], None]:
         """Whoever looks on; called with every batch of events."""
 
@@ -74,6 +81,10 @@ class Desk(NamedTuple):
     loop_lag: LoopLag
     authenticator: Authenticator
     wall: Callable[[], float]
+
+    @property
+    def silent(self) -> Sequence[str]:
+        return ()
 
     @property
     def taps(self) -> dict[Callable[[Sequence[Event]], None], None]:

@@ -17,7 +17,7 @@ from sse_daemon.auth_modes import authenticator
 from sse_daemon.backend import Backend, Opened
 from sse_daemon.catchup import CatchUp
 from sse_daemon.config import Config
-from sse_daemon.desk import Desk
+from sse_daemon.desk import DRAINED, Desk
 from sse_daemon.directory import Directory
 from sse_daemon.door import Door
 from sse_daemon.event import Logged
@@ -95,7 +95,7 @@ class Floor:
     @property
     def why_not_ready(self) -> str | None:
         """Why no client should be sent here as far as this process goes, or None."""
-        return self._authenticator.why_not_ready
+        return DRAINED if self.desk.door.closed_for is not None else self._authenticator.why_not_ready
 
     def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         """Takes what the log holds after `after` through `last`."""

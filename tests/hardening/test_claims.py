@@ -24,14 +24,15 @@ def test_it_is_seen_from_everywhere() -> None:
                     assert answer.header("Sse-Daemon-Auth") == "claim"
         assert daemon.ask("stats")["metrics"]["clients_unproven"] == 1.0
         assert daemon.ask("clients")["auth"] == "claim"
-        assert 'mode is "claim": nothing proves' in daemon.command("clients").stderr
+        for command in ("clients", "stats"):
+            assert 'mode is "claim": nothing proves' in daemon.command(command).stderr
 
 
 def test_proof_says_nothing_of_the_kind() -> None:
     with RunningDaemon(dev=False) as daemon:
         assert "Sse-Daemon-Auth" not in httpx.get(daemon.http + "/healthz").headers
         assert daemon.ask("clients")["auth"] == "proof"
-        assert daemon.command("clients").stderr == ""
+        assert daemon.command("clients").stderr == daemon.command("stats").stderr == ""
 
 
 INHERIT = """

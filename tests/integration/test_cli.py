@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from sse_daemon.producer import AckedProducer, Envelope
@@ -279,6 +280,13 @@ def test_kick_closes_all_of_a_participant_and_keeps_it_out(daemon: RunningDaemon
     assert (absent.returncode, absent.stdout) == (0, "carol is refused for 1m 30s\n")
 
 
+def test_what_kicked_nobody_is_not_logged_as_if_it_had(daemon: RunningDaemon) -> None:
+    assert daemon.command("kick", "nonexist").returncode == 1
+    assert not daemon.lines("kicked")
+    (line,) = daemon.lines("nobody was there to kick")
+    assert (line["client"], line["streams"]) == ("nonexist", "0") and "participant" not in line
+
+
 def test_drain_sends_everybody_away_and_the_daemon_runs_on(daemon: RunningDaemon, producer: AckedProducer) -> None:
     with stream(daemon, "alice") as alice, stream(daemon, "bob") as bob:
         done = daemon.command("drain", "--over", "100ms")
@@ -286,6 +294,12 @@ def test_drain_sends_everybody_away_and_the_daemon_runs_on(daemon: RunningDaemon
         for sent_away in (alice, bob):
             sent_away.read_to_end()
             assert 'event: bye\ndata: {"reason":"drain"}' in sent_away.text
+    ready = httpx.get(f"{daemon.http}/readyz")
+    assert (ready.status_code, ready.json()["error"]) == (503, "not_ready")
+    assert ready.json()["detail"].startswith("draining")
+    stats = daemon.ask("stats")
+    assert (stats["not_ready"], stats["metrics"]["ready"]) == (ready.json()["detail"], 0.0)
+    assert "is not ready: draining" in daemon.command("clients").stderr
     assert producer.publish("x", to=["alice"])
     with socket.create_connection(("127.0.0.1", daemon.http_port)) as late:
         late.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX-Public-Key: late\r\n\r\n")
@@ -384,7 +398,7 @@ def test_after_a_kill_the_socket_is_known_to_be_dead(daemon: RunningDaemon) -> N
 
 
 def test_output_that_cannot_be_written_is_one_line(daemon: RunningDaemon) -> None:
-    for arguments in (("stats",), ("clients", "--json"), ("--help",), ("stats", "--help")):
+    for arguments in (("groups",), ("clients", "--json"), ("--help",), ("stats", "--help")):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
                 [*COMMAND, *arguments],
@@ -406,7 +420,9 @@ def test_a_reader_that_goes_away_is_no_traceback(daemon: RunningDaemon) -> None:
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("DAEMON\n", "")
+    assert done.stdout == "DAEMON\n"
+    (line,) = done.stderr.splitlines()
+    assert "nothing proves" in line
 
 
 def test_what_the_terminal_cannot_show_is_escaped(daemon: RunningDaemon, producer: AckedProducer) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import time
@@ -137,7 +139,7 @@ def test_a_killed_worker_is_replaced_and_its_clients_miss_nothing(daemon: Runnin
             acked.store(event(["a"], "new"))
             assert new.wait_events(1) == ["new"]
         (line,) = daemon.lines("a worker is gone, another one takes its place")
-        assert (line["worker"], line["status"]) == ("w1", "-9")
+        assert (line["worker"], line["signal"]) == ("w1", "SIGKILL") and "status" not in line
 
 
 def test_whoever_waits_while_a_worker_is_replaced_is_not_refused(daemon: RunningDaemon) -> None:
@@ -190,6 +192,56 @@ def test_a_worker_that_hangs_holds_up_nobody_and_is_replaced(daemon: RunningDaem
         with on(daemon, "w1", "a") as new:
             acked.store(event(["a"], "new"))
             assert new.wait_events(1) == ["new"]
+
+
+def test_the_log_says_how_many_streams_went_with_a_worker(daemon: RunningDaemon) -> None:
+    with on(daemon, "w1", "a"), on(daemon, "w1", "b"), on(daemon, "w1", "c"):
+        # The clients that came to the other worker are gone; the number is as the worker last told it, by itself or when asked.
+        wait(lambda: metrics(daemon)["streams"] == 3, "only these to be left")
+        os.kill(workers(daemon)["w1"], signal.SIGKILL)
+        (line,) = wait(lambda: daemon.lines("a worker is gone, another one takes its place"), "it to be noticed")
+        assert line["streams"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("inject", "--to", "a", "--wait=1", "x"), 1),
+        (("kick", "--participant", "a"), 1),
+        (("drain", "--over", "0"), 1),
+        (("clients",), 0),
+        (("stats",), 0),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_an_answer_without_a_worker_says_so(daemon: RunningDaemon, arguments: tuple[str, ...], status: int) -> None:
+    with on(daemon, "w1", "a"), on(daemon, "w2", "a"):
+        pid = workers(daemon)["w1"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            done = daemon.command(*arguments)
+            assert (done.returncode, lacking(done.stderr)) == (status, ["w1"])
+            assert operator(daemon, "/clients")["silent"] == ["w1"]
+        finally:
+            if alive(pid):
+                os.kill(pid, signal.SIGCONT)
+        wait(lambda: operator(daemon, "/clients")["silent"] == [], "all to answer")
+
+
+def test_a_program_is_told_too(daemon: RunningDaemon) -> None:
+    pid = workers(daemon)["w2"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = daemon.command("inject", "--to", "a", "--wait=1", "--json", "x")
+        assert done.returncode == 1 and json.loads(done.stdout)["silent"] == ["w2"]
+    finally:
+        if alive(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def lacking(errors: str) -> list[str]:
+    """The workers of which these lines say that they are missing."""
+    return re.findall(r"^sse-daemon: worker (w\d) does not answer: its streams are missing here$", errors, re.MULTILINE)
 
 
 def test_a_silent_worker_is_killed(daemon: RunningDaemon) -> None:
@@ -250,6 +302,9 @@ def test_an_operators_drain_reaches_all_and_stays(daemon: RunningDaemon) -> None
             with Client(daemon.http_port, f"p{number}") as late:
                 late.wait_closed()
                 assert late.of("bye")
+                answer = ask(daemon, "GET", "/readyz")
+                assert answer.status == 503 and answer.body["detail"].startswith("draining")
+        assert operator(daemon, "/stats")["metrics"]["ready"] == 0.0
 
 
 def test_a_reload_reaches_all() -> None:
