@@ -33,7 +33,7 @@ class Asking(NamedTuple):
 
     header_keys, query_keys: every value of the route's key header and key parameter, as received, in order.
     participant, anonymous: the route's own words; topic: the route's topic with the request's path in it, or None.
-    address: the peer, as text: who is connected, whoever that may speak for.
+    peer: who is connected, as text; address: the client, who is the peer or whom that speaks for, as far as it is believed.
     """
 
     header_keys: Sequence[str]
@@ -41,6 +41,7 @@ class Asking(NamedTuple):
     participant: Literal["required", "optional", "none"]
     anonymous: Literal["refuse", "public"]
     topic: str | None
+    peer: str
     address: str
     message: Message
 
@@ -71,6 +72,10 @@ class Authenticator(Protocol):
     @property
     def proves(self) -> bool:
         """False where a participant is whoever says so; then every answer of the daemon says that too."""
+
+    @property
+    def vouched(self) -> bool:
+        """Whether somebody else says who is a participant. Else anybody can be as many participants as it likes."""
 
     async def open(self, addresses: Sequence[str]) -> None:
         """Gets ready for requests to these addresses ("host:port", "unix:/path"). Raises AuthUnusable if it cannot do its work."""

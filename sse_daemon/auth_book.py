@@ -11,10 +11,11 @@ import asyncio
 import hashlib
 import math
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
+from sse_daemon.config_tables import AuthConfig
 from sse_daemon.log import Sometimes, logger
 from sse_daemon.nonce_file import DIGEST, NonceFile
 from sse_daemon.signature import LIFETIME
@@ -34,6 +35,14 @@ class Verdict(NamedTuple):
 
     code: str | None
     now: float
+
+
+class Opened(NamedTuple):
+    """What the book says of a wish for a session. code: None, or why there is no room; token: is not kept; seconds: it lasts."""
+
+    code: str | None
+    token: str = ""
+    seconds: float = 0.0
 
 
 class Session(NamedTuple):
@@ -62,14 +71,22 @@ class Proofs(Protocol):
     async def spend(self, digest: bytes, created: int, expires: int) -> Verdict:
         """Accepts it, once."""
 
-    async def open_session(self, participant: str, most: float | None) -> tuple[str, float] | None:
-        """A new session's token, which is not kept, and the seconds that it lasts, at most `most`; None: there is no room."""
+    async def open_session(self, participant: str, address: str | None, most: float | None) -> Opened:
+        """A new session, of at most `most` seconds. address: for whose limit it counts, if any. Codes: sessions_full, too_many_sessions."""
 
     async def session(self, token: str) -> Session | None:
         """The session of this token, or None."""
 
     async def token_keys(self) -> TokenKeys:
         """By whom tokens are signed, where the mode has them; as it is now."""
+
+
+class _Kept(NamedTuple):
+    """A session. until: on the clock that nobody sets; address: for whose limit it counts, if any."""
+
+    participant: str
+    until: float
+    address: str | None
 
 
 class Clock:
@@ -92,17 +109,12 @@ class Clock:
 
 
 class Book:
-    """The book itself. file: where nonces outlive the process; None: nowhere. max_nonces, max_sessions: bounds.
-
-    wall: Unix time; elapsed: a clock that nobody sets.
-    """
+    """The book itself. file: where nonces outlive the process; None: nowhere. wall: Unix time; elapsed: a clock that nobody sets."""
 
     def __init__(
         self,
         file: NonceFile | None,
-        session_lifetime: float,
-        max_nonces: int,
-        max_sessions: int,
+        settings: AuthConfig,
         wall: Callable[[], float],
         elapsed: Callable[[], float],
     ) -> None:
@@ -112,17 +124,16 @@ class Book:
         self._clock = Clock(wall, elapsed, least)
         self._file = file
         self._nonces = dict(found)
-        self._max_nonces = max_nonces
+        self._settings = settings
         self._complain = Sometimes(_log, elapsed)
         # Without a memory of what was used before, nobody may sign for a time that is still to come: see `begins`.
         self._ahead = SKEW if file is not None else 0
         self.begins = 0 if file is not None and file.complete else self._barrier(file)
         """Signatures created before this are refused: they may have been used, and nobody would know."""
         self._elapsed = elapsed
-        self._session_lifetime = session_lifetime
-        self._max_sessions = max_sessions
-        self._sessions: dict[bytes, tuple[str, float]] = {}
+        self._sessions: dict[bytes, _Kept] = {}
         self._of: dict[str, deque[bytes]] = {}
+        self._from: Counter[str] = Counter()
         self.keys: TokenKeys = ()
         """By whom tokens are signed: here, so that all processes know the same ones."""
 
@@ -163,7 +174,7 @@ class Book:
             return Verdict("sign_again", now)
         if digest in self._nonces:
             return Verdict("replayed", now)
-        return Verdict("nonces_full" if len(self._nonces) >= self._max_nonces else None, now)
+        return Verdict("nonces_full" if len(self._nonces) >= self._settings.max_nonces else None, now)
 
     def _forget(self, now: float) -> None:
         """Drops from the front what is too old. What is too old behind something younger goes a minute later."""
@@ -193,24 +204,33 @@ class Book:
 
     # Sessions.
 
-    async def open_session(self, participant: str, most: float | None = None) -> tuple[str, float] | None:
+    async def open_session(self, participant: str, address: str | None, most: float | None = None) -> Opened:
         self._end_old()
-        if len(self._sessions) >= self._max_sessions:
-            return None
-        token = secrets.token_urlsafe(32)
+        if (code := self._no_room(address)) is not None:
+            return Opened(code)
+        token, lifetime = secrets.token_urlsafe(32), self._settings.session_lifetime
+        seconds = lifetime if most is None else min(most, lifetime)
         own = self._of.setdefault(participant, deque())
         if len(own) >= SESSIONS_EACH:
-            del self._sessions[own.popleft()]
+            self._drop(own.popleft())
         digest = _digest(token)
-        seconds = self._session_lifetime if most is None else min(most, self._session_lifetime)
-        self._sessions[digest] = participant, self._elapsed() + seconds
+        self._sessions[digest] = _Kept(participant, self._elapsed() + seconds, address)
         own.append(digest)
-        return token, seconds
+        if address is not None:
+            self._from[address] += 1
+        return Opened(None, token, seconds)
+
+    def _no_room(self, address: str | None) -> str | None:
+        # Its own limit first: who has used up that has to wait for itself, whatever the others do.
+        most = self._settings.max_sessions_address
+        if most and address is not None and self._from[address] >= most:
+            return "too_many_sessions"
+        return "sessions_full" if len(self._sessions) >= self._settings.max_sessions else None
 
     async def session(self, token: str) -> Session | None:
         found = self._sessions.get(_digest(token))
-        left = found[1] - self._elapsed() if found is not None else 0.0
-        return Session(found[0], left) if found is not None and left > 0 else None
+        left = found.until - self._elapsed() if found is not None else 0.0
+        return Session(found.participant, left) if found is not None and left > 0 else None
 
     async def token_keys(self) -> TokenKeys:
         return self.keys
@@ -219,8 +239,15 @@ class Book:
         """Ends all sessions of a participant; how many there were."""
         own = self._of.pop(participant, ())
         for digest in own:
-            del self._sessions[digest]
+            self._drop(digest)
         return len(own)
+
+    def _drop(self, digest: bytes) -> None:
+        address = self._sessions.pop(digest).address
+        if address is not None:
+            self._from[address] -= 1
+            if not self._from[address]:
+                del self._from[address]
 
     @property
     def sessions(self) -> int:
@@ -232,14 +259,14 @@ class Book:
         """The oldest are in front, of all and of each participant. A shorter one behind a longer one is over, and goes after it."""
         now = self._elapsed()
         while self._sessions:
-            digest, (participant, until) = next(iter(self._sessions.items()))
-            if until > now:
+            digest, kept = next(iter(self._sessions.items()))
+            if kept.until > now:
                 return
-            del self._sessions[digest]
-            own = self._of[participant]
+            self._drop(digest)
+            own = self._of[kept.participant]
             own.popleft()
             if not own:
-                del self._of[participant]
+                del self._of[kept.participant]
 
 
 def nonce_digest(key: str, nonce: str) -> bytes:

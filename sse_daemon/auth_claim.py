@@ -14,6 +14,7 @@ class Claim(Authenticator):
     """The mode. everywhere: also where others than this machine can reach it."""
 
     proves = False
+    vouched = False
 
     def __init__(self, canonical: Canonical, everywhere: bool) -> None:
         self._canonical = canonical

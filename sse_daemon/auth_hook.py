@@ -13,7 +13,7 @@ from sse_daemon.auth import Asking, Authenticator, Cookie, Grant, claimed_key, g
 from sse_daemon.auth_asker import Asker, Said
 from sse_daemon.auth_question import Question, carries, digest, question
 from sse_daemon.auth_session import LATER, Pace, check_origin
-from sse_daemon.config_tables import AuthConfig, HttpConfig
+from sse_daemon.config_tables import AuthConfig, Config
 from sse_daemon.errors import AuthUnavailable, RequestRefused
 from sse_daemon.hook_client import HookClient, NoReply
 from sse_daemon.log import logger
@@ -34,18 +34,19 @@ _log = logger("auth")
 
 
 class Hook(Authenticator):
-    """The mode. http: the settings of requests, as they are now."""
+    """The mode. config: as it is now."""
 
     proves = True
+    vouched = True
 
-    def __init__(self, settings: AuthConfig, url: str, canonical: Canonical, http: Callable[[], HttpConfig]) -> None:
+    def __init__(self, settings: AuthConfig, url: str, canonical: Canonical, config: Callable[[], Config]) -> None:
         self._settings = settings
         self._canonical = canonical
-        self._http = http
+        self._config = config
         self._loop = asyncio.get_running_loop()
         self._client = HookClient(url, settings.hook_socket, settings.hook_concurrency)
         self._asker = Asker(settings, canonical, self._client.ask, self._loop.time)
-        self._pace = Pace(settings, http, self._loop.time, "questions")
+        self._pace = Pace(settings, config, self._loop.time, "questions")
         self._there = False
         self._looking: asyncio.Task[None] | None = None
 
@@ -88,7 +89,7 @@ class Hook(Authenticator):
         asked = question(asking, self._settings.hook_headers)
         if carries(asked, "Cookie"):
             # A browser sends it by itself, whichever page it is that asks.
-            check_origin(asking.message, self._http())
+            check_origin(asking.message, self._config().http)
         if self._asker.has_to_ask(asked):
             self._pace.check(asking.address)
         return self._granted(asking, claimed, await self._said(asked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sse_daemon.auth_book import Proofs, Session, TokenKey, TokenKeys, Verdict
+from sse_daemon.auth_book import Opened, Proofs, Session, TokenKey, TokenKeys, Verdict
 from sse_daemon.link import Link
 
 Answers = Mapping[str, Callable[..., Awaitable[Any]]]
@@ -23,9 +23,8 @@ class LinkedProofs:
     async def spend(self, digest: bytes, created: int, expires: int) -> Verdict:
         return Verdict(*await self._link.call("spend", digest, created, expires))
 
-    async def open_session(self, participant: str, most: float | None) -> tuple[str, float] | None:
-        opened = await self._link.call("open_session", participant, most)
-        return None if opened is None else (opened[0], opened[1])
+    async def open_session(self, participant: str, address: str | None, most: float | None) -> Opened:
+        return Opened(*await self._link.call("open_session", participant, address, most))
 
     async def session(self, token: str) -> Session | None:
         found = await self._link.call("session", token)

@@ -29,7 +29,7 @@ def authenticator(config: Callable[[], Config], proofs: Proofs | None) -> Authen
     if settings.mode == "trusted-proxy":
         return TrustedProxy(canonical, settings.trusted_proxies)
     if settings.mode == "hook":
-        return Hook(settings, str(settings.hook_url), canonical, lambda: config().http)
+        return Hook(settings, str(settings.hook_url), canonical, config)
     if proofs is None:
         raise AuthUnusable("there is no book of proofs")
     if settings.mode == "token":
@@ -37,7 +37,7 @@ def authenticator(config: Callable[[], Config], proofs: Proofs | None) -> Authen
         from sse_daemon.auth_token import Token
 
         return Token(canonical, proofs, config)
-    return Proof(settings, canonical, proofs, lambda: config().http)
+    return Proof(settings, canonical, proofs, config)
 
 
 def book(
@@ -46,13 +46,13 @@ def book(
     """The book that the mode needs, if any. Raises AuthUnusable, ConfigError."""
     auth = config.auth
     if auth.mode == "token":
-        sessions = Book(None, auth.session_lifetime, auth.max_nonces, auth.max_sessions, wall, elapsed)
+        sessions = Book(None, auth, wall, elapsed)
         sessions.keys = _token_keys(auth)
         return sessions
     if auth.mode != "proof":
         return None
     file = None if auth.state == "memory" else NonceFile(Path(auth.state or state_folder(environ, uid)))
-    return Book(file, auth.session_lifetime, auth.max_nonces, auth.max_sessions, wall, elapsed)
+    return Book(file, auth, wall, elapsed)
 
 
 def renew(auth: AuthConfig, book: Book | None) -> None:

@@ -14,7 +14,7 @@ from sse_daemon import ed25519, signature
 from sse_daemon.auth import Asking, Authenticator, Cookie, Grant, Message, claimed_key, granted, may_be_nobody
 from sse_daemon.auth_book import Proofs, Verdict, nonce_digest
 from sse_daemon.auth_session import LATER, Hosts, Pace, Sessions, check_claim, session_token
-from sse_daemon.config_tables import AuthConfig, HttpConfig
+from sse_daemon.config_tables import AuthConfig, Config
 from sse_daemon.errors import InvalidParticipant, RequestRefused
 from sse_daemon.participant import Canonical
 
@@ -29,18 +29,19 @@ _SAID = {
 
 
 class Proof(Authenticator):
-    """The mode. book: what was used before; http: the settings of requests, as they are now."""
+    """The mode. book: what was used before; config: as it is now."""
 
     proves = True
+    vouched = False
 
-    def __init__(self, settings: AuthConfig, canonical: Canonical, book: Proofs, http: Callable[[], HttpConfig]) -> None:
+    def __init__(self, settings: AuthConfig, canonical: Canonical, book: Proofs, config: Callable[[], Config]) -> None:
         self._settings = settings
         self._canonical = canonical
         self._book = book
         self._loop = asyncio.get_running_loop()
-        self._hosts = Hosts(http)
-        self._pace = Pace(settings, http, self._loop.time)
-        self._sessions = Sessions(canonical, book, self._hosts, http, self._loop.time)
+        self._hosts = Hosts(lambda: config().http)
+        self._pace = Pace(settings, config, self._loop.time)
+        self._sessions = Sessions(canonical, book, self._hosts, config, self._loop.time)
 
     async def open(self, addresses: Sequence[str]) -> None:
         """A signature may be for these addresses, beside `[http] hosts`."""
@@ -67,7 +68,7 @@ class Proof(Authenticator):
         """Opens a session for whoever has signed the request for it."""
         if not _is_signed(asking.message):
             raise RequestRefused(401, "signature_required", "a session is opened by a request that is signed (RFC 9421)")
-        return await self._sessions.begin(await self._signed(asking))
+        return await self._sessions.begin(asking, await self._signed(asking))
 
     # The signature: what costs nothing is looked at first.
 

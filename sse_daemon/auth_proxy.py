@@ -16,6 +16,7 @@ class TrustedProxy(Authenticator):
     """The mode. proxies: those who are believed, addresses and networks."""
 
     proves = True
+    vouched = True
 
     def __init__(self, canonical: Canonical, proxies: tuple[str, ...]) -> None:
         self._canonical = canonical
@@ -31,7 +32,7 @@ class TrustedProxy(Authenticator):
         # The query is the client's own: a proxy that sets the header passes it on as it came.
         if asking.query_keys:
             raise RequestRefused(403, "participant_in_url", "whose request this is, the proxy says, and not its URL")
-        if asking.header_keys and not listed(asking.address, self._proxies):
+        if asking.header_keys and not listed(asking.peer, self._proxies):
             raise RequestRefused(403, "untrusted_peer", "whose request this is, only the proxies may say that are listed")
         key = claimed_key(asking, self._canonical)
         if key is None and not may_be_nobody(asking):

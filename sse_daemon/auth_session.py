@@ -13,7 +13,7 @@ from sse_daemon import signature
 from sse_daemon.auth import Asking, Cookie, Grant, Message, claimed_key, granted
 from sse_daemon.auth_book import Proofs
 from sse_daemon.buckets import Buckets, counted_as
-from sse_daemon.config_tables import AuthConfig, HttpConfig
+from sse_daemon.config_tables import AuthConfig, Config, HttpConfig
 from sse_daemon.errors import RequestRefused
 from sse_daemon.participant import Canonical
 
@@ -24,19 +24,23 @@ LATER = 5
 """Seconds after which to try again where the book has no room."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_FULL = {
+    "sessions_full": (503, "no more sessions just now"),
+    "too_many_sessions": (429, "no more sessions for this address just now"),
+}
 
 
 class Pace:
     """How fast signatures may come to be checked, or whatever else it costs to know who asks: in all, and from one address.
 
-    http: as it is now; what: of which there may be too many.
+    config: as it is now; what: of which there may be too many.
     """
 
     def __init__(
-        self, settings: AuthConfig, http: Callable[[], HttpConfig], clock: Callable[[], float], what: str = "signatures"
+        self, settings: AuthConfig, config: Callable[[], Config], clock: Callable[[], float], what: str = "signatures"
     ) -> None:
         self._what = what
-        self._http = http
+        self._config = config
         self._clock = clock
         self._of_address = Buckets(settings.verify_rate_address, BURST * settings.verify_rate_address)
         self._of_all = Buckets(settings.verify_rate, BURST * settings.verify_rate, names=1)
@@ -44,7 +48,7 @@ class Pace:
     def check(self, address: str) -> None:
         """To be called before each check. Raises RequestRefused (429)."""
         now = self._clock()
-        name = counted_as(address, self._http().shared_addresses)
+        name = counted_as(address, self._config().shared_addresses)
         wait = (0.0 if name is None else self._of_address.take(name, now)) or self._of_all.take("", now)
         if wait:
             raise RequestRefused(429, f"too_many_{self._what}", f"{self._what} come faster than they may", math.ceil(wait))
@@ -79,29 +83,31 @@ class Hosts:
 
 
 class Sessions:
-    """The sessions of `book`, by their cookies. http: as it is now."""
+    """The sessions of `book`, by their cookies. config: as it is now."""
 
     def __init__(
-        self, canonical: Canonical, book: Proofs, hosts: Hosts, http: Callable[[], HttpConfig], clock: Callable[[], float]
+        self, canonical: Canonical, book: Proofs, hosts: Hosts, config: Callable[[], Config], clock: Callable[[], float]
     ) -> None:
         self._canonical = canonical
         self._book = book
         self._hosts = hosts
-        self._http = http
+        self._config = config
         self._clock = clock
 
-    async def begin(self, key: str, most: float | None = None) -> Cookie:
+    async def begin(self, asking: Asking, key: str, most: float | None = None) -> Cookie:
         """Opens a session for `key`, which has been proven, for at most so many seconds. Raises RequestRefused."""
-        opened = await self._book.open_session(key, most)
-        if opened is None:
-            raise RequestRefused(503, "sessions_full", "no more sessions just now", retry_after=LATER)
-        token, seconds = opened
-        return Cookie(key, seconds, f"{COOKIE}={token}; Path=/; Max-Age={int(seconds)}; Secure; HttpOnly; SameSite=Strict")
+        name = counted_as(asking.address, self._config().shared_addresses)
+        opened = await self._book.open_session(key, name, most)
+        if opened.code is not None:
+            status, detail = _FULL[opened.code]
+            raise RequestRefused(status, opened.code, detail, retry_after=LATER)
+        attributes = f"Path=/; Max-Age={int(opened.seconds)}; Secure; HttpOnly; SameSite=Strict"
+        return Cookie(key, opened.seconds, f"{COOKIE}={opened.token}; {attributes}")
 
     async def admit(self, asking: Asking, token: str) -> Grant:
         """What the session of this cookie may read. Raises RequestRefused."""
         self._hosts.authority(asking.message)
-        check_origin(asking.message, self._http())
+        check_origin(asking.message, self._config().http)
         session = await self._book.session(token) if _TOKEN.fullmatch(token) else None
         if session is None:
             raise RequestRefused(401, "session_over", "this session is over; open another one")

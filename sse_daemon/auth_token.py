@@ -44,6 +44,7 @@ class Token(Authenticator):
     """The mode. config: as it is now; whenever that is another object, the keys are asked of the book again. wall: Unix time."""
 
     proves = True
+    vouched = True
 
     def __init__(
         self, canonical: Canonical, book: Proofs, config: Callable[[], Config], wall: Callable[[], float] = time.time
@@ -55,8 +56,8 @@ class Token(Authenticator):
         self._wall = wall
         self._clock = asyncio.get_running_loop().time
         self._hosts = Hosts(lambda: config().http)
-        self._pace = Pace(settings, lambda: config().http, self._clock)
-        self._sessions = Sessions(canonical, book, self._hosts, lambda: config().http, self._clock)
+        self._pace = Pace(settings, config, self._clock)
+        self._sessions = Sessions(canonical, book, self._hosts, config, self._clock)
         self._keys: TokenKeys = ()
         self._keys_of: Config | None = None
 
@@ -83,7 +84,7 @@ class Token(Authenticator):
         if token is None:
             raise _required("a session is opened by a request with a token (Authorization: Bearer)")
         key, left = await self._read(asking, token)
-        return await self._sessions.begin(key, left)
+        return await self._sessions.begin(asking, key, left)
 
     async def _read(self, asking: Asking, token: str) -> tuple[str, float]:
         """The token's participant, and the seconds that it is still good for. Raises RequestRefused."""

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from sse_daemon import sse
 from sse_daemon.backend import PAGE_BYTES, Backend, Gap, Page, Snapshots
 from sse_daemon.batches import within
+from sse_daemon.buckets import origin
 from sse_daemon.errors import BackendError
 from sse_daemon.event import Cursor
 from sse_daemon.hub import PAGE, Hub
@@ -82,7 +83,7 @@ class CatchUp:
     @asynccontextmanager
     async def _turn(self, profile: Profile) -> AsyncIterator[None]:
         """A turn to read. Its own participant's first: nobody holds one of all turns while waiting for one of its own."""
-        name = profile.participant or profile.address.rpartition(":")[0]
+        name = profile.participant or origin(profile.address)
         own = self._own.setdefault(name, _Turns())
         own.wanted += 1
         try:

@@ -77,6 +77,7 @@ class HttpConfig:
     max_header: int = setting(size(KIB, MIB), 16 * KIB)
     max_per_address: int = setting(count(), 500)
     shared_addresses: tuple[str, ...] = setting(SHARED, ("127.0.0.0/8", "::1", "unix"))
+    forwarded_from: tuple[str, ...] = setting(PROXIES, ())
 
 
 @frozen(kw_only=True)
@@ -144,6 +145,8 @@ class AuthConfig:
     # 60 to 70 s of as many signatures as are checked; about 150 bytes each.
     max_nonces: int = setting(count(1), 200_000)
     max_sessions: int = setting(count(), 100_000)
+    # A hundred addresses have to work together to fill the table, and an office with a session or two for each page fits.
+    max_sessions_address: int = setting(count(), 1000)
     # A check is 0.1 ms of the loop's time: this is a fifth of a core.
     verify_rate: float = setting(rate(), 2000.0)
     verify_rate_address: float = setting(rate(), 200.0)
@@ -271,8 +274,8 @@ class Config:
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """Who is believed about whom it speaks for: nobody, unless the mode says so."""
-        return self.auth.trusted_proxies if self.auth.mode == "trusted-proxy" else ()
+        """Who is believed about the address of whom it speaks for: nobody, unless listed, for that or by the mode."""
+        return (*self.http.forwarded_from, *(self.auth.trusted_proxies if self.auth.mode == "trusted-proxy" else ()))
 
     @property
     def shared_addresses(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Floor:
                 directory=directory,
                 authenticator=self._authenticator,
                 door=door,
-                guests=Guests(lambda: self.config, hub.streams, loop.time),
+                guests=Guests(lambda: self.config, hub.streams, loop.time, self._authenticator),
                 ready=lambda: ready() or self.why_not_ready,
                 wall=time.time,
                 name=name,

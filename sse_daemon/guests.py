@@ -1,6 +1,7 @@
 """How many streams one client may have, and how fast it may open them: so that no one takes the room that is there for all.
 
-A client is its participant, where that is proven. Where anybody may say to be anybody, or says nothing, it is its address as well.
+A client is its participant, where somebody vouches for that. Where anybody can make up participants, be they proven or not, or
+nothing is said, it is its address as well.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sized
 from typing import Protocol
 
+from sse_daemon.auth import Authenticator
 from sse_daemon.buckets import Buckets, counted_as
 from sse_daemon.config_tables import Config
 from sse_daemon.stream import Profile
@@ -23,12 +25,18 @@ class Streams(Container[str], Sized, Protocol):
 
 
 class Guests:
-    """streams: those that are open now. config: as it is now; the rate and the shared addresses as they were at the start."""
+    """streams: those that are open now. config: as it is now; the rate and the shared addresses as they were at the start.
 
-    def __init__(self, config: Callable[[], Config], streams: Streams, clock: Callable[[], float]) -> None:
+    authenticator: what a participant is worth.
+    """
+
+    def __init__(
+        self, config: Callable[[], Config], streams: Streams, clock: Callable[[], float], authenticator: Authenticator
+    ) -> None:
         self._config = config
         self._streams = streams
         self._clock = clock
+        self._authenticator = authenticator
         rate = config().streams.open_rate
         self._opens = Buckets(rate, BURST * rate)
         self._of: dict[str, list[str]] = {}
@@ -36,9 +44,9 @@ class Guests:
 
     def too_fast(self, profile: Profile) -> bool:
         """Whether this client opens streams faster than it may; if not, this was one."""
-        who = profile.participant if self._proven else None
-        name = self._address(profile) if who is None else f"participant {who}"
-        return name is not None and self._opens.take(name, self._clock()) > 0
+        names = [name for name in (self._address(profile), self._proven(profile)) if name is not None]
+        # One after the other: who is too fast as an address takes nothing from the participant that it came as.
+        return any(self._opens.take(name, self._clock()) > 0 for name in names)
 
     def too_many(self, profile: Profile) -> bool:
         """Whether this client has as many streams as it may."""
@@ -60,16 +68,17 @@ class Guests:
         settings = self._config().streams
         if profile.participant is not None and settings.max_per_participant:
             yield f"participant {profile.participant}", settings.max_per_participant
-        if settings.max_per_address and not (self._proven and profile.participant is not None):
-            name = self._address(profile)
-            if name is not None:
-                yield name, settings.max_per_address
+        if settings.max_per_address and (name := self._address(profile)) is not None:
+            yield name, settings.max_per_address
 
-    @property
-    def _proven(self) -> bool:
-        return self._config().auth.mode != "claim"
+    def _proven(self, profile: Profile) -> str | None:
+        """The participant, where nobody else could have come as that."""
+        return f"participant {profile.participant}" if self._authenticator.proves and profile.participant is not None else None
 
     def _address(self, profile: Profile) -> str | None:
+        """The address, unless somebody vouches for the participant, or many share it."""
+        if self._authenticator.vouched and profile.participant is not None:
+            return None
         return counted_as(profile.address, self._config().shared_addresses)
 
     def _count(self, name: str, most: int) -> int:

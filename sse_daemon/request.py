@@ -54,7 +54,7 @@ class Request(NamedTuple):
         """The request as those see it who decide what it may read."""
         route = self.route
         keys = self.header(route.header), self.query(route.query)
-        return Asking(*keys, route.participant, route.anonymous, topic, self.peer, self.message)
+        return Asking(*keys, route.participant, route.anonymous, topic, self.peer, self.address, self.message)
 
     def cursor(self, incarnation: str, head: int) -> tuple[Cursor | None, str | None]:
         """The cursor that the client comes back with; or None and why the one it sent is no use: the reason of its `resync`."""

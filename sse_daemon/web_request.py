@@ -58,9 +58,14 @@ def request_of(
         if (found := pattern(route.path).fullmatch(path)) is not None:
             places = {name: _text(url_unescape(part, encoding=None, plus=False)) for name, part in found.groupdict().items()}
             message = Message(method, path, query, headers.get_list)
-            address = client(peer, headers.get_list("X-Forwarded-For"), proxies) if (proxies := config.proxies) else peer
+            address = address_of(config, headers, peer)
             return Request(route, headers.get_list, _values(arguments), arguments, places, peer, address, message)
     raise RequestRefused(404, "not_found", "there is no such route")
+
+
+def address_of(config: Config, headers: HTTPHeaders, peer: str) -> str:
+    """The address of whose request it is: the peer's, or of whom that speaks for where it is believed."""
+    return client(peer, headers.get_list("X-Forwarded-For"), proxies) if (proxies := config.proxies) else peer
 
 
 def _values(arguments: Mapping[str, Sequence[bytes]]) -> Values:

@@ -10,6 +10,7 @@ from sse_daemon.log import logger
 from sse_daemon.participant import short
 from sse_daemon.web_answer import failed, failure, refusal
 from sse_daemon.web_handlers import Base
+from sse_daemon.web_request import address_of
 
 _log = logger("web")
 
@@ -47,4 +48,5 @@ class Session(Base):
         path, _, query = (http.uri or "").partition("?")
         message = Message(http.method or "", path, query, http.headers.get_list)
         peer = peer_name(getattr(http.connection.context, "address", None))  # type: ignore[union-attr]
-        return Asking(http.headers.get_list(KEY_HEADER), (), "required", "refuse", None, peer, message)
+        address = address_of(self.site.config(), http.headers, peer)
+        return Asking(http.headers.get_list(KEY_HEADER), (), "required", "refuse", None, peer, address, message)

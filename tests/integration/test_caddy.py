@@ -24,7 +24,7 @@ CADDY = shutil.which("caddy")
 
 pytestmark = pytest.mark.skipif(CADDY is None, reason="Caddy is not installed (Debian: caddy)")
 
-CONFIG = f'[http]\nhosts = ["{SITE}"]\n'
+CONFIG = f'[http]\nhosts = ["{SITE}"]\nforwarded_from = ["127.0.0.1"]\n'
 """What the README says of the daemon's."""
 
 # Where no other machine is to be asked for a certificate, and no port of this one to be taken.

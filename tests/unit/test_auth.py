@@ -13,7 +13,7 @@ MESSAGE = Message("GET", "/events", "", lambda name: ())
 
 
 def asking(**changes: Any) -> Asking:
-    plain = Asking([], [], participant="required", anonymous="refuse", topic=None, address="127.0.0.1:1", message=MESSAGE)
+    plain = Asking([], [], participant="required", anonymous="refuse", topic=None, peer="", address="", message=MESSAGE)
     return plain._replace(**changes)
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sse_daemon.auth_book import COMPACT, SESSIONS_EACH, SKEW, Book, Clock, nonce_digest
+from sse_daemon.config_tables import AuthConfig
 from sse_daemon.nonce_file import NonceFile
 from sse_daemon.signature import LIFETIME
 
@@ -31,8 +32,8 @@ class Time:
         self.elapsed += seconds
 
 
-def book(time: Time, file: NonceFile | None = None, max_nonces: int = 1000, max_sessions: int = 1000) -> Book:
-    return Book(file, 900.0, max_nonces, max_sessions, lambda: time.wall, lambda: time.elapsed)
+def book(time: Time, file: NonceFile | None = None, **limits: Any) -> Book:
+    return Book(file, AuthConfig(**limits), lambda: time.wall, lambda: time.elapsed)
 
 
 def digest(number: int) -> bytes:
@@ -180,7 +181,7 @@ async def test_without_a_file_nobody_signs_for_later() -> None:
 
 
 async def test_it_is_ready_when_signatures_made_now_are_good() -> None:
-    it = Book(None, 900.0, 10, 10, wall_clock, monotonic)
+    it = Book(None, AuthConfig(), wall_clock, monotonic)
     await it.ready()
     assert wall_clock() >= it.begins
     assert await spend(it, 1, int(wall_clock())) is None
@@ -236,9 +237,8 @@ async def test_a_nonce_that_cannot_be_written_is_not_accepted_and_not_forgotten(
 async def test_a_session_is_its_tokens() -> None:
     time = Time()
     it = book(time)
-    opened = await it.open_session("alice")
-    assert opened is not None
-    token, seconds = opened
+    code, token, seconds = await it.open_session("alice", None)
+    assert code is None
     assert seconds == 900.0 and len(token) == 43
     assert await it.session(token) == ("alice", 900.0)
     assert await it.session(token[:-1] + ("a" if token[-1] != "a" else "b")) is None
@@ -251,15 +251,14 @@ async def test_a_session_is_its_tokens() -> None:
 
 async def test_tokens_are_not_kept() -> None:
     it = book(Time())
-    opened = await it.open_session("alice")
-    assert opened is not None
-    assert opened[0] not in repr(vars(it))
+    opened = await it.open_session("alice", "192.0.2.1")
+    assert opened.token and opened.token not in repr(vars(it))
 
 
 async def test_the_oldest_of_too_many_of_one_participant_ends() -> None:
     it = book(Time())
-    tokens = [(await it.open_session("alice") or ("", 0))[0] for _ in range(SESSIONS_EACH + 1)]
-    other = (await it.open_session("bob") or ("", 0))[0]
+    tokens = [(await it.open_session("alice", None)).token for _ in range(SESSIONS_EACH + 1)]
+    other = (await it.open_session("bob", None)).token
     assert [await it.session(token) is not None for token in tokens] == [False] + [True] * SESSIONS_EACH
     assert await it.session(other) is not None
     assert it.sessions == SESSIONS_EACH + 1
@@ -268,17 +267,51 @@ async def test_the_oldest_of_too_many_of_one_participant_ends() -> None:
 async def test_the_table_is_bounded_and_has_room_again() -> None:
     time = Time()
     it = book(time, max_sessions=2)
-    assert await it.open_session("a") and await it.open_session("b")
-    assert await it.open_session("c") is None
+    assert [(await it.open_session(name, None)).code for name in "abc"] == [None, None, "sessions_full"]
     time.pass_(900)
-    assert await it.open_session("c") is not None
+    assert (await it.open_session("c", None)).code is None
     assert it.sessions == 1
+
+
+async def test_one_address_does_not_take_all_sessions_with_ever_new_keys() -> None:
+    time = Time()
+    it = book(time, max_sessions_address=2)
+    opened = [(await it.open_session(f"key {number}", "192.0.2.1")).code for number in range(4)]
+    assert opened == [None, None, "too_many_sessions", "too_many_sessions"]
+    assert (await it.open_session("key 0", "192.0.2.2")).code is None
+    # From a shared one come many.
+    assert {(await it.open_session(f"key {number}", None)).code for number in range(20)} == {None}
+    time.pass_(900)
+    assert it.sessions == 0
+    assert (await it.open_session("key 0", "192.0.2.1")).code is None
+
+
+async def test_what_an_address_has_is_counted_right_however_sessions_end() -> None:
+    time = Time()
+    it = book(time, max_sessions_address=SESSIONS_EACH + 1)
+    for _ in range(3):
+        # The oldest goes, and there is room for another participant; one is revoked, and there is room for all of its own.
+        for _ in range(SESSIONS_EACH):
+            assert (await it.open_session("alice", "192.0.2.1")).code is None
+        assert (await it.open_session("alice", "192.0.2.1")).code is None
+        assert (await it.open_session("bob", "192.0.2.1")).code is None
+        assert (await it.open_session("bob", "192.0.2.1")).code == "too_many_sessions"
+        assert it.revoke("alice") == SESSIONS_EACH and it.revoke("bob") == 1
+    assert not it._from
+    await it.open_session("alice", "192.0.2.1", 1.0)
+    time.pass_(1)
+    assert it.sessions == 0 and not it._from
+
+
+async def test_no_limit_for_an_address_is_none() -> None:
+    it = book(Time(), max_sessions_address=0)
+    assert {(await it.open_session(f"key {number}", "192.0.2.1")).code for number in range(50)} == {None}
 
 
 async def test_a_participants_sessions_can_be_ended() -> None:
     time = Time()
     it = book(time)
-    tokens = [(await it.open_session(name) or ("", 0))[0] for name in ("alice", "alice", "bob")]
+    tokens = [(await it.open_session(name, None)).token for name in ("alice", "alice", "bob")]
     assert it.revoke("alice") == 2
     assert it.revoke("alice") == 0
     assert [await it.session(token) is not None for token in tokens] == [False, False, True]

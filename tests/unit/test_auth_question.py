@@ -25,7 +25,7 @@ def asking(*headers: tuple[str, str], target: str = "/events", address: str = "1
     def header(name: str) -> list[str]:
         return [value for key, value in headers if key.lower() == name.lower()]
 
-    return Asking([], [], "required", "refuse", None, address, Message(method, path, query, header))
+    return Asking([], [], "required", "refuse", None, "127.0.0.1:1", address, Message(method, path, query, header))
 
 
 def test_only_what_is_listed_is_asked() -> None:
@@ -43,7 +43,7 @@ def test_only_what_is_listed_is_asked() -> None:
 @pytest.mark.parametrize(
     ("address", "told"), [("192.0.2.1:5", "192.0.2.1"), ("[2001:db8::1]:5", "2001:db8::1"), ("unix", "unix")]
 )
-def test_a_peer_is_told_without_its_port(address: str, told: str) -> None:
+def test_the_client_is_told_without_its_port(address: str, told: str) -> None:
     assert ("X-Forwarded-For", told) in question(asking(address=address), ())
 
 

@@ -30,13 +30,13 @@ class Mode:
     def __init__(self) -> None:
         self.now = NOW
         self.config = Config(auth=AuthConfig(mode="token", token_keys="/keys", token_audience=AUDIENCE, verify_rate=0))
-        self.book = Book(None, 900.0, 10, 10, lambda: self.now, lambda: self.now)
+        self.book = Book(None, self.config.auth, lambda: self.now, lambda: self.now)
         self.book.keys = (TokenKey(None, ALICE.public),)
         self.token = Token(canonical, self.book, lambda: self.config, lambda: self.now)
 
     async def ask(self, authorization: str, query: str = "") -> Grant:
         message = Message("GET", "/events", query, lambda name: [authorization] if name == "Authorization" else [])
-        return await self.token.admit(Asking([], [], "required", "refuse", None, "192.0.2.1:1", message))
+        return await self.token.admit(Asking([], [], "required", "refuse", None, "192.0.2.1:1", "192.0.2.1:1", message))
 
 
 def outcome(authorization: str, query: str = "") -> Grant | None:

@@ -15,8 +15,8 @@ from sse_daemon.catchup import READERS, READERS_EACH
 from sse_daemon.errors import BackendUnavailable
 from sse_daemon.event import PUBLIC, Draft
 from sse_daemon.hub import PAGE
-from sse_daemon.stream import State
-from sse_daemon.subscription import Filter
+from sse_daemon.stream import Profile, State, Wire
+from sse_daemon.subscription import Filter, Subscription
 from tests.unit.test_hub import Client, Rig, check
 
 
@@ -214,4 +214,25 @@ async def test_one_participants_many_streams_do_not_take_all_turns() -> None:
     go.set()
     await rig.settle()
     assert [check(rig, client) for client in (*crowd, other)] == [0] * (len(crowd) + 1)
+    await rig.stop()
+
+
+async def test_a_whole_ipv6_network_has_the_turns_of_one_address() -> None:
+    rig = await rig_of(2_000, 1 << 30)
+    leave = asyncio.Event()
+    reading: list[str] = []
+
+    async def read(address: str) -> None:
+        wire = Wire(True, False, rig.hub.incarnation)
+        nobody = Profile("c", None, "/events", address, 0.0, Subscription((PUBLIC,)), wire, False, None)
+        async with rig.catchup._turn(nobody):
+            reading.append(address)
+            await leave.wait()
+
+    crowd = [f"[2001:db8::{number}]:1" for number in range(1, 2 * READERS_EACH)]
+    tasks = [asyncio.create_task(read(address)) for address in (*crowd, "[2001:db8:0:1::1]:1")]
+    await rig_turns(rig, 20)
+    assert reading == [*crowd[:READERS_EACH], "[2001:db8:0:1::1]:1"]
+    leave.set()
+    await asyncio.gather(*tasks)
     await rig.stop()

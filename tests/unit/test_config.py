@@ -418,6 +418,8 @@ def test_what_kubernetes_sets_for_a_service_of_this_name_is_no_mistake() -> None
         ("auth.token_audience", '""'),
         ("auth.token_claim", '"a claim"'),
         ("auth.trusted_proxies", '["proxy.example"]'),
+        ("http.forwarded_from", '["proxy.example"]'),
+        ("http.forwarded_from", '["0.0.0.0/0"]'),
         ("auth.trusted_proxies", '["10.0.0.1/8"]'),
         ("auth.trusted_proxies", '["0.0.0.0/0"]'),
         ("auth.trusted_proxies", '["::/0"]'),

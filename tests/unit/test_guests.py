@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,15 +16,21 @@ from sse_daemon.subscription import EVERYTHING, narrowed
 
 
 class World:
-    """Guests with a clock that the test moves, and the streams that it says are open."""
+    """Guests with a clock that the test moves, and the streams that it says are open.
 
-    def __init__(self, path: Path, shared: tuple[str, ...] = (), **streams: Any) -> None:
+    proves, vouched: what the mode is like; by themselves as in mode "claim".
+    """
+
+    def __init__(
+        self, path: Path, shared: tuple[str, ...] = (), proves: bool = False, vouched: bool = False, **streams: Any
+    ) -> None:
         settings = config.load(None, {"XDG_RUNTIME_DIR": str(path)}, {}, dev=True)
         http = evolve(settings.http, shared_addresses=shared)
         self.config = evolve(settings, http=http, streams=evolve(settings.streams, **streams))
         self.now = 1000.0
         self.open: set[str] = set()
-        self.guests = Guests(lambda: self.config, self.open, lambda: self.now)
+        mode: Any = SimpleNamespace(proves=proves, vouched=vouched)
+        self.guests = Guests(lambda: self.config, self.open, lambda: self.now, mode)
         self._made = 0
 
     def profile(self, participant: str | None, address: str = "192.0.2.1:1") -> Profile:
@@ -58,6 +65,32 @@ def test_who_says_to_be_many_is_one_address(tmp_path: Path) -> None:
     assert world.enter("a") and world.enter(None, "192.0.2.1:9")
     assert world.enter("c") is None
     assert world.enter("c", "192.0.2.2:1")
+
+
+def test_keys_that_cost_nothing_are_one_address(tmp_path: Path) -> None:
+    world = World(tmp_path, proves=True, max_per_address=2, open_rate=1.0)
+    assert world.enter("a") and world.enter("b")
+    assert world.enter("c") is None
+    assert world.enter("c", "192.0.2.2:1")
+    opened = [not world.guests.too_fast(world.profile(f"k{number}")) for number in range(100)]
+    assert sum(opened) == BURST
+    assert not world.guests.too_fast(world.profile("a", "192.0.2.2:1"))
+
+
+def test_a_proven_participant_has_one_pace_wherever_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path, ("10.0.0.0/8",), proves=True, open_rate=1.0)
+    addresses = [f"{network}.{number}.1:1" for number in range(50) for network in ("192.0", "10.0")]
+    assert sum(not world.guests.too_fast(world.profile("a", address)) for address in addresses) == BURST
+    assert not world.guests.too_fast(world.profile("b", addresses[0]))
+
+
+def test_whom_somebody_vouches_for_is_no_address(tmp_path: Path) -> None:
+    world = World(tmp_path, proves=True, vouched=True, max_per_address=2, max_per_participant=1, open_rate=1.0)
+    assert all(world.enter(f"k{number}") for number in range(20))
+    assert world.enter("k1", "192.0.2.2:1") is None
+    assert not any(world.guests.too_fast(world.profile(f"k{number}")) for number in range(100))
+    assert world.enter(None) and world.enter(None) and world.enter(None) is None
+    assert sum(not world.guests.too_fast(world.profile(None)) for _ in range(50)) == BURST
 
 
 def test_a_whole_ipv6_network_is_one_address(tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ class House:
             liveness=self.liveness,
             backend=self.backend,
             directory=Directory({}, (), max_groups=1, max_topics=1),
-            authenticator=authenticator(lambda: self.config, None),
+            authenticator=(asked := authenticator(lambda: self.config, None)),
             door=self.door,
-            guests=Guests(lambda: self.config, self.hub.streams, self.loop.time),
+            guests=Guests(lambda: self.config, self.hub.streams, self.loop.time, asked),
             ready=lambda: None,
             wall=time.time,
         )
