@@ -47,8 +47,10 @@ class Gate:
     def _lets_read(self, header: Values, host: str) -> bool:
         origins = header("Origin")
         if not origins:
-            # An image or a script of another site's page is asked for without an Origin. Nobody could read it there, but it would stay open.
-            return [*header("Sec-Fetch-Mode")] != ["no-cors"] or not any(site in _ABROAD for site in header("Sec-Fetch-Site"))
+            # An image, a script or a frame of another site's page is asked for without an Origin. Nobody could read it there, but it would
+            # stay open. Only who follows a link, and looks at it in place of that page, may come from there.
+            alone = [*header("Sec-Fetch-Mode")] != ["no-cors"] and [*header("Sec-Fetch-Dest")] in ([], ["document"])
+            return alone or not any(site in _ABROAD for site in header("Sec-Fetch-Site"))
         # Which of the two it is, is not known behind a proxy that has the TLS.
         return len(origins) == 1 and (origins[0] in self._origins or origins[0] in (f"https://{host}", f"http://{host}"))
 

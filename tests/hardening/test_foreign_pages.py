@@ -72,5 +72,24 @@ def test_its_own_names_and_listed_pages_are_served(daemon: RunningDaemon, kind: 
     assert ask(daemon, kind, host, ("Origin", f"http://{host}")).status == 200
 
 
-def test_a_picture_on_another_sites_page_holds_no_stream(daemon: RunningDaemon) -> None:
-    check_answer(ask(daemon, "a stream", "localhost", ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")), 403)
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("kind", ["a stream", "a stream by the other door", "a long-poll"])
+def test_a_picture_on_another_sites_page_holds_no_stream(daemon: RunningDaemon, kind: str, site: str) -> None:
+    check_answer(ask(daemon, kind, "localhost", ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "no-cors")), 403)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("frame", ["iframe", "frame", "embed", "object", "fencedframe", ""])
+@pytest.mark.parametrize("kind", ["a stream", "a stream by the other door", "a long-poll"])
+def test_a_frame_on_another_sites_page_holds_no_stream(daemon: RunningDaemon, kind: str, frame: str, site: str) -> None:
+    """A frame is gone to, without an Origin, as a link is: only what it is for tells them apart."""
+    headers = ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", frame)
+    check_answer(ask(daemon, kind, "localhost", *headers), 403)
+
+
+def test_who_follows_a_link_from_elsewhere_sees_what_is_there(daemon: RunningDaemon) -> None:
+    navigating: tuple[Header, ...] = ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")
+    for site in ("cross-site", "same-site", "same-origin", "none"):
+        assert ask(daemon, "a stream", "localhost", ("Sec-Fetch-Site", site), *navigating).status == 200
+    own: tuple[Header, ...] = ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")
+    assert ask(daemon, "a stream", "localhost", *own).status == 200, "a frame on a page of its own"
