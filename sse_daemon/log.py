@@ -44,6 +44,8 @@ def setup(format: Literal["logfmt", "json"], level: str, stream: TextIO | None =
     access = logging.getLogger("tornado.access")
     access.propagate = False
     access.handlers[:] = [logging.NullHandler()]
+    # What it says of malformed heads, and of bodies that do not come, any stranger makes it say.
+    logging.getLogger("tornado.general").filters[:] = [Few(time.monotonic)]
 
 
 def _marked(record: logging.LogRecord, worker: str) -> bool:
@@ -88,23 +90,59 @@ class Sometimes:
         self._logger.warning(message, extra=facts)
 
 
+class _Count:
+    """Of each kind of line LINES a second."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lines = Buckets(LINES, 10 * LINES)
+        self._left_out: Counter[str] = Counter()
+
+    def of(self, kind: str) -> int | None:
+        """None: another line of this kind is one too many. Else how many were left out since the last one."""
+        if self._lines.take(kind, self._clock()):
+            self._left_out[kind] += 1
+            return None
+        return self._left_out.pop(kind, 0)
+
+
 class Sparing:
     """Lines that tell of single requests: all of them as long as there are few, and of a flood some, with the number left out."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float]) -> None:
         self._logger = logger
-        self._clock = clock
-        self._lines = Buckets(LINES, 10 * LINES)
-        self._left_out: Counter[str] = Counter()
+        self._count = _Count(clock)
 
     def info(self, message: str, **facts: Any) -> None:
         """Logs `message`, which is one of our own few, unless there were too many of it."""
-        if self._lines.take(message, self._clock()):
-            self._left_out[message] += 1
+        self._say(logging.INFO, message, facts)
+
+    def warning(self, message: str, **facts: Any) -> None:
+        """The same as a warning."""
+        self._say(logging.WARNING, message, facts)
+
+    def _say(self, level: int, message: str, facts: dict[str, Any]) -> None:
+        left_out = self._count.of(message)
+        if left_out is None:
             return
-        if left_out := self._left_out.pop(message, 0):
+        if left_out:
             facts["suppressed"] = left_out
-        self._logger.info(message, extra=facts)
+        self._logger.log(level, message, extra=facts)
+
+
+class Few(logging.Filter):
+    """The same for a logger that is not ours. A kind is a place in the source: its texts may hold what a stranger sent."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._count = _Count(clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written."""
+        left_out = self._count.of(f"{record.pathname}:{record.lineno}")
+        if left_out:
+            record.suppressed = left_out
+        return left_out is not None
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def explained(request: Request, error: RequestRefused | BackendError) -> Answer:
 
 def failed(error: BackendError) -> Answer:
     """The answer to a request for which the log, or the process that has it, was not there."""
-    _log.warning("the backend failed a request", extra={"error": str(error)})
+    _sparing.warning("the backend failed a request", error=str(error))
     return refusal(RequestRefused(503, "unavailable", "the log does not answer; try again"), retry_after=LOG_AGAIN)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 from sse_daemon.auth import Asking, Message
 from sse_daemon.auth_proof import KEY_HEADER
 from sse_daemon.errors import BackendError, RequestRefused
 from sse_daemon.listener import peer_name
-from sse_daemon.log import logger
+from sse_daemon.log import Sparing, logger
 from sse_daemon.participant import short
 from sse_daemon.web_answer import failed, failure, refusal
 from sse_daemon.web_handlers import Base
 from sse_daemon.web_request import address_of
 
 _log = logger("web")
+_sparing = Sparing(_log, time.monotonic)
 
 
 class Session(Base):
@@ -30,7 +33,7 @@ class Session(Base):
             if cookie is not None:
                 self.site.door.check_barred(cookie.participant)
         except RequestRefused as refused:
-            _log.info("session refused", extra={"code": refused.code, "address": asking.address})
+            _sparing.info("session refused", code=refused.code, address=asking.address)
             self.answer_and_close(refusal(refused))
             return
         except BackendError as error:

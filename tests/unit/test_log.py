@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sse_daemon import log
-from sse_daemon.log import EVERY, LINES, Json, Logfmt, Sometimes, Sparing
+from sse_daemon.log import EVERY, LINES, Few, Json, Logfmt, Sometimes, Sparing
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -143,6 +143,22 @@ def test_loggers_are_ours() -> None:
     assert log.logger("hub").name == "sse_daemon.hub"
 
 
+def test_a_flood_of_lines_of_somebody_elses_is_told_by_some_and_their_number() -> None:
+    """Whatever the texts are: what a stranger sent may stand in them."""
+    now = 0.0
+    few = Few(lambda: now)
+
+    def line(number: int, at: int) -> logging.LogRecord:
+        return logging.LogRecord("tornado.general", logging.INFO, "http1connection.py", at, f"malformed: {number}", (), None)
+
+    assert sum(few.filter(line(number, 344)) for number in range(1000)) == 10 * LINES
+    assert few.filter(line(0, 319)), "another kind"
+    now += 1.0
+    last = line(1000, 344)
+    assert few.filter(last)
+    assert getattr(last, "suppressed", None) == 1000 - 10 * LINES
+
+
 def test_a_flood_of_lines_is_told_by_some_and_their_number() -> None:
     kept = logging.getLogger("test.sparing")
     kept.setLevel(logging.INFO)
@@ -155,9 +171,10 @@ def test_a_flood_of_lines_is_told_by_some_and_their_number() -> None:
     sparing = Sparing(kept, lambda: now)
     for number in range(1000):
         sparing.info("refused", number=number)
-    sparing.info("other")
+    sparing.warning("other")
     now += 1.0
     sparing.info("refused", number=1000)
     said = lines.getvalue().splitlines()
     assert len(said) == 10 * LINES + 2
+    assert "level=warning" in said[-2]
     assert f"suppressed={1000 - 10 * LINES}" in said[-1]
