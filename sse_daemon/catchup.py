@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from sse_daemon import sse
@@ -20,10 +20,10 @@ from sse_daemon.errors import BackendError
 from sse_daemon.event import Cursor
 from sse_daemon.hub import PAGE, Hub
 from sse_daemon.stream import Gone, Profile, State, Stream
-from sse_daemon.window import Entry, Overtaken, Window, entry_of, event_of
+from sse_daemon.window import Entry, Overtaken, entry_of, event_of
 
 READERS = 16
-"""Streams that read from the backend at the same time; the others wait for their turn."""
+"""Streams and long-polls that read from the backend at the same time; the others wait for their turn."""
 READERS_EACH = 4
 """Of these, those of one participant, or of one address where there is none: whoever comes back with many streams waits for itself."""
 OUTRUN = 3
@@ -66,16 +66,19 @@ class CatchUp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def read(self, names: Sequence[str], window: Window, after: int, limit: int) -> Page | Gap:
-        """What the channels hold after `after`: from the window where it can, else a page of the backend.
+    async def read(self, profile: Profile, after: int, limit: int) -> Page | Gap:
+        """What a long-poll's channels hold after `after`: from the window where it can, else, in its turn, a page of the backend.
 
         The channels must be watched in the window. Raises BackendError.
         """
+        names, window = profile.subscription.channels, self.hub.window
         channels = [window.channels[name] for name in names]
         try:
             entries = window.read(channels, after, self.hub.end, limit)
         except Overtaken:
-            return await self._backend.read(names, after, limit)
+            # A turn for each page: whoever scans a long log for next to nothing stands in line again behind the others.
+            async with self._turn(profile):
+                return await self._backend.read(names, after, limit)
         part = within(entries, PAGE_BYTES)  # as the backend's: who asks holds all of it at once
         through = self.hub.end if len(part) == len(entries) < limit else part[-1][0]
         return Page([event_of(entry) for entry in part], max(through, after))

@@ -18,7 +18,7 @@ from sse_daemon.liveness import Liveness
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.loop_lag import LoopLag
 from sse_daemon.metrics import Values
-from sse_daemon.stream import State, Stream
+from sse_daemon.stream import Profile, State, Stream
 
 LAST_WORDS = 0.1
 """Seconds in which requests that had been accepted when the drain began still get an answer."""
@@ -50,7 +50,10 @@ class Streams(Protocol):
         """Open streams, or recently closed ones, the latest first; of one participant, if given."""
 
     async def kick(self, client: str | None, participant: str | None, seconds: float | None) -> list[str]:
-        """Closes the streams of a client or participant, whose ids it gives; `seconds`: keeps the participant out for so long."""
+        """Closes the streams, and ends the long-polls, of a client or participant; gives their ids.
+
+        seconds: keeps the participant out for so long.
+        """
 
     async def readers(self, position: int, before: float) -> Readers:
         """Who is to get the event at `position`, of the streams that were open at the time `before` (Unix seconds)."""
@@ -103,14 +106,14 @@ class Desk(NamedTuple):
             self.authenticator.forget(participant)
             if seconds is not None:
                 self.door.bar(participant, seconds)
-        streams = tuple(self.hub.streams.values())
-        if client is not None:
-            hit = [stream for stream in streams if stream.profile.id == client]
-        else:
-            hit = [stream for stream in streams if stream.profile.participant == participant]
+
+        def whose(profile: Profile) -> bool:
+            return profile.participant == participant if client is None else profile.id == client
+
+        hit = [stream for stream in self.hub.streams.values() if whose(stream.profile)]
         for stream in hit:
             self.hub.finish(stream, "kicked", self.door.bye_ms())
-        return [stream.profile.id for stream in hit]
+        return [*(stream.profile.id for stream in hit), *self.longpoll.kick(whose)]
 
     async def readers(self, position: int, before: float) -> Readers:
         event = self.hub.event_at(position)

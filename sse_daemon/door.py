@@ -17,7 +17,7 @@ TOLD_KEPT = 10_000
 
 
 class Door:
-    """Admission. `open_streams` tells how many streams there are; times are on `clock`."""
+    """Admission. `open_streams` tells how many streams there are, and long-polls that wait; times are on `clock`."""
 
     def __init__(self, settings: StreamsConfig, open_streams: Callable[[], int], clock: Callable[[], float]) -> None:
         self.settings = settings

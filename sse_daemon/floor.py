@@ -26,7 +26,7 @@ from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
 from sse_daemon.listener import Listener, name_of
 from sse_daemon.liveness import Liveness, Timing
-from sse_daemon.longpoll import LongPoll
+from sse_daemon.longpoll import Held, LongPoll
 from sse_daemon.loop_lag import LoopLag
 from sse_daemon.web_site import Site
 from sse_daemon.window import Window
@@ -55,7 +55,7 @@ class Floor:
         loop = self._loop = asyncio.get_running_loop()
         self._listeners: list[Listener] = []
         self._exit = AsyncExitStack()
-        door = Door(config.streams, lambda: len(hub.streams), loop.time)
+        door = Door(config.streams, lambda: len(held), loop.time)
         self.catchup = CatchUp(backend, loop, door.bye_ms)
         window = Window(config.streams.window_bytes, opened.head, None if followed is None else followed.since)
         if followed is not None:
@@ -66,6 +66,7 @@ class Floor:
         self._liveness = Liveness(hub, _timing(config), loop, time.time, door.bye_ms)
         self._exit.callback(self._liveness.close)
         longpoll = LongPoll(hub, self.catchup, backend, loop)
+        held = Held(hub.streams, longpoll.polls)
         loop_lag = LoopLag(loop)
         self._exit.callback(loop_lag.close)
         door.overrun = lambda: loop_lag.sustained(self.config.streams.shed_lag)
@@ -83,7 +84,7 @@ class Floor:
                 directory=directory,
                 authenticator=self._authenticator,
                 door=door,
-                guests=Guests(lambda: self.config, hub.streams, loop.time, self._authenticator),
+                guests=Guests(lambda: self.config, held, loop.time, self._authenticator),
                 ready=lambda: ready() or self.why_not_ready,
                 wall=time.time,
                 name=name,

@@ -15,7 +15,7 @@ from sse_daemon.listener import peer_name
 from sse_daemon.log import logger
 from sse_daemon.request import Request
 from sse_daemon.web_answer import METHODS, Answer, away, common_headers, explained, failure, refusal, stream_head
-from sse_daemon.web_opening import Away, bare, decide, join
+from sse_daemon.web_opening import Away, bare, check_kept, check_room, decide, join
 from sse_daemon.web_request import Asked, check, request_of, understand
 from sse_daemon.web_site import Site
 
@@ -178,19 +178,20 @@ class Events(Base):
         settings = self.site.config().streams
         wait = asked.request.number("wait", settings.wait, settings.max_wait)
         limit = max(1, int(asked.request.number("limit", settings.limit, settings.limit)))
-        if self.site.door.closed_for is not None:
-            raise RequestRefused(503, "draining", "this daemon is going away; its successor takes it")
-        if asked.cursor is None:
-            answer = await self.site.longpoll.present(asked.profile, asked.resync)
-        else:
-            after = self.site.longpoll.after(asked.profile, asked.cursor.position, wait, limit)
-            self._waiting = asyncio.ensure_future(after)
+        check_room(self.site, asked)
+        with self.site.longpoll.open(asked.profile) as poll:
+            self.site.guests.note(asked.profile)
+            if asked.cursor is None:
+                answering = self.site.longpoll.present(asked.profile, asked.resync)
+            else:
+                answering = self.site.longpoll.after(poll, asked.cursor.position, wait, limit)
+            self._waiting = asyncio.ensure_future(answering)
             try:
                 answer = await self._waiting
             except asyncio.CancelledError:
                 return  # the client has gone
             finally:
                 self._waiting = None
-        self.site.door.check_barred(asked.profile.participant)  # again: it may have been kicked while it waited
+        check_kept(self.site, poll)
         self.set_header("Content-Type", "application/json")
         self.finish(answer.body())

@@ -7,7 +7,9 @@ come between the position that the opening represents and the stream's place in 
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import time
 from typing import NamedTuple, TypeAlias
 
 from tornado.iostream import IOStream, StreamClosedError
@@ -15,14 +17,15 @@ from tornado.iostream import IOStream, StreamClosedError
 from sse_daemon import sse
 from sse_daemon.catchup import preamble, resync_blocks
 from sse_daemon.errors import AuthUnavailable, RequestRefused
-from sse_daemon.log import logger
+from sse_daemon.log import Sparing, logger
+from sse_daemon.longpoll import Poll
 from sse_daemon.request import Request, fill
 from sse_daemon.stream import Stream
 from sse_daemon.web_answer import note, stream_head
 from sse_daemon.web_request import Asked, understand
 from sse_daemon.web_site import Site
 
-_log = logger("web")
+_sparing = Sparing(logger("web"), time.monotonic)
 
 
 class Opening(NamedTuple):
@@ -75,6 +78,26 @@ def obstacle(site: Site, asked: Asked) -> str | None:
     return site.door.obstacle() or ("overload" if site.guests.too_many(asked.profile) else None)
 
 
+def check_room(site: Site, asked: Asked) -> None:
+    """Whether there is room for this long-poll, by what holds for streams too. Raises RequestRefused: 503, or 429 for this client alone."""
+    soon = math.ceil(site.door.bye_ms() / 1000)
+    if site.door.closed_for is not None:
+        raise RequestRefused(503, "draining", "this daemon is going away; its successor takes it", soon)
+    if site.door.obstacle() is not None:
+        raise RequestRefused(503, "overloaded", "no more requests just now; come back later", soon)
+    if site.guests.too_fast(asked.profile):
+        raise RequestRefused(429, "too_many_requests", "faster than this client may ask; come back later", soon)
+    if site.guests.too_many(asked.profile):
+        raise RequestRefused(429, "too_many_streams", "this client has as many streams and waiting requests as it may", soon)
+
+
+def check_kept(site: Site, poll: Poll) -> None:
+    """Whether a long-poll's client may still have the answer. Raises RequestRefused: 403 or, for who may come back at once, 503."""
+    site.door.check_barred(poll.profile.participant)
+    if poll.kicked:
+        raise RequestRefused(503, "kicked", "an operator has ended this request", math.ceil(site.door.bye_ms() / 1000))
+
+
 async def _opening(site: Site, asked: Asked) -> Opening:
     if asked.cursor is not None:
         return Opening(asked, _first(site, asked, str(asked.cursor)), asked.cursor.position)
@@ -125,7 +148,7 @@ def bare(iostream: IOStream) -> socket.socket | None:
         return None if more.done() else socket.socket(fileno=iostream.socket.dup().detach())
     except OSError as error:
         # The client finds its connection closed without an answer: a browser's EventSource too then comes back.
-        _log.info("stream not opened", extra={"error": error.strerror})
+        _sparing.info("stream not opened", error=error.strerror)
         return None
     finally:
         more.add_done_callback(_ignore_closed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
 
-from sse_daemon.backend import PAGE_BYTES
+from sse_daemon.backend import PAGE_BYTES, Gap, Page
+from sse_daemon.catchup import READERS, READERS_EACH
 from sse_daemon.event import PUBLIC, Draft, participant_channel
 from sse_daemon.longpoll import LongPoll
 from sse_daemon.stream import Profile, Wire
@@ -29,7 +30,8 @@ class Poller:
         return Profile("p", "a", "/events", "test", 0.0, subscription, wire, False, None)
 
     async def after(self, position: int, wait: float = 0.0, limit: int = 100, filter: Filter | None = None) -> Any:
-        return await self.longpoll.after(self.profile(filter), position, wait, limit)
+        with self.longpoll.open(self.profile(filter)) as poll:
+            return await self.longpoll.after(poll, position, wait, limit)
 
 
 @pytest.fixture(params=[1 << 20, 0], ids=["from the window", "from the log"])
@@ -149,3 +151,61 @@ async def test_a_scan_in_which_nothing_passes_leaves_the_loop_to_others(poller: 
         turns += 1
     assert turns >= 10, "a turn for each page"
     assert asked.result().cursor == f"{poller.rig.hub.incarnation}-20"
+
+
+async def test_who_is_kicked_while_it_waits_is_let_go_with_nothing(poller: Poller) -> None:
+    with poller.longpoll.open(poller.profile()) as poll:
+        asked = asyncio.create_task(poller.longpoll.after(poll, 0, 60, 100))
+        await asyncio.sleep(0)
+        assert poller.longpoll.kick(lambda profile: profile.participant == "b") == []
+        assert poller.longpoll.kick(lambda profile: profile.participant == "a") == ["p"]
+        await publish(poller, "too late")
+        assert await asked == ([], f"{poller.rig.hub.incarnation}-0")
+        assert poll.kicked
+    assert not poller.longpoll.polls
+
+
+async def test_a_wait_ends_when_what_it_was_let_in_by_does(poller: Poller) -> None:
+    profile = poller.profile()._replace(expires=poller.rig.loop.time() + 0.01)
+    with poller.longpoll.open(profile) as poll:
+        async with asyncio.timeout(30):
+            assert await poller.longpoll.after(poll, 0, 60, 100) == ([], f"{poller.rig.hub.incarnation}-0")
+
+
+async def test_who_is_over_by_the_time_its_events_are_found_does_not_get_them_and_loses_none(poller: Poller) -> None:
+    await publish(poller, "one")
+    profile = poller.profile()._replace(expires=poller.rig.loop.time())
+    with poller.longpoll.open(profile) as poll:
+        assert await poller.longpoll.after(poll, 0, 0, 100) == ([], f"{poller.rig.hub.incarnation}-0")
+
+
+async def test_they_read_the_log_in_turn_like_streams() -> None:
+    """Everybody who may read waits until the test has looked."""
+    rig = await Rig(0, 1 << 20).start()
+    poller = Poller(rig)
+    await publish(poller, "one", "two")
+    reading, most, go, read = 0, 0, asyncio.Event(), rig.backend.read
+
+    async def slow(names: Collection[str], after: int, limit: int) -> Page | Gap:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await go.wait()
+        reading -= 1
+        return await read(names, after, limit)
+
+    rig.backend.read = slow  # type: ignore[method-assign]
+
+    async def ask(number: int) -> int:
+        with poller.longpoll.open(poller.profile()._replace(id=f"{number}")) as poll:
+            return len((await poller.longpoll.after(poll, 0, 60, 100)).events)
+
+    crowd = [asyncio.create_task(ask(number)) for number in range(3 * READERS)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert most == READERS_EACH
+    assert len(poller.longpoll.polls) == 3 * READERS
+    go.set()
+    assert await asyncio.gather(*crowd) == [2] * len(crowd)
+    assert not poller.longpoll.polls
+    await rig.stop()
