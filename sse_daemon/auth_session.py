@@ -76,9 +76,8 @@ class Hosts:
             raise RequestRefused(400, "bad_request", "a request names one host, once")
         hosts = [signature.authority(host) for host in self._http().hosts]
         if found not in self._own and found not in hosts and found.rpartition(":")[0] not in hosts:
-            raise RequestRefused(
-                421, "wrong_authority", "signatures for that host are not for this daemon; [http] hosts lists those"
-            )
+            wrong = "signatures for that host are not for this daemon; [http] hosts lists those"
+            raise RequestRefused(421, "wrong_authority", wrong, sent=named[0])
         return found
 
 
@@ -137,7 +136,8 @@ def check_origin(message: Message, http: HttpConfig) -> None:
         own = _own_origins(hosts[0].lower()) if hosts else ()
         allowed = len(origins) == 1 and origins[0] in (*http.cors_origins, *own)
     if not allowed:
-        raise RequestRefused(403, "origin_refused", "a cookie is for pages of the same origin and of those that are listed")
+        wrong = "a cookie counts from pages of the same origin and listed ones: send Origin, or Sec-Fetch-Site: same-origin"
+        raise RequestRefused(403, "origin_refused", wrong, sent=", ".join(origins) or None)
 
 
 def check_claim(asking: Asking, canonical: Canonical, key: str) -> None:

@@ -114,9 +114,9 @@ class Token(Authenticator):
         except jwt.InvalidSignatureError:
             raise _refused("bad_token", "the token is not signed by the key that it names") from None
         except jwt.InvalidAudienceError:
-            raise _refused("wrong_audience", "the token is for somebody else") from None
+            raise _refused("wrong_audience", "the token's audience (aud) is another service", _audience(token)) from None
         except jwt.InvalidIssuerError:
-            raise _refused("wrong_issuer", "the token is by somebody else") from None
+            raise _refused("wrong_issuer", "the token's issuer (iss) is another one") from None
         except jwt.MissingRequiredClaimError:
             raise _refused("bad_token", "the token says not until when it is good, for whom, or by whom it is") from None
         except jwt.PyJWTError:
@@ -175,6 +175,11 @@ def _kid(token: str) -> object:
     return said.get("kid")
 
 
+def _audience(token: str) -> str:
+    """For whom a token is that was signed by a known key."""
+    return str(jwt.decode(token, options={"verify_signature": False}).get("aud"))
+
+
 def _time(value: object) -> float:
     """Raises RequestRefused for what is no number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
@@ -186,5 +191,5 @@ def _required(detail: str) -> RequestRefused:
     return RequestRefused(401, "token_required", detail, challenge=_CHALLENGE)
 
 
-def _refused(error: str, detail: str) -> RequestRefused:
-    return RequestRefused(401, error, detail, challenge=_CHALLENGE + ', error="invalid_token"')
+def _refused(error: str, detail: str, sent: str | None = None) -> RequestRefused:
+    return RequestRefused(401, error, detail, challenge=_CHALLENGE + ', error="invalid_token"', sent=sent)

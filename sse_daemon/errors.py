@@ -106,8 +106,9 @@ class Refusal(SseDaemonError):
 class RequestRefused(SseDaemonError):
     """A client's HTTP request is answered with `status` and the JSON {"error": code, "detail": detail}.
 
-    No text may contain anything that the client sent. retry_after: seconds, for the header of that name; date: Unix seconds
-    by the clock that signatures are judged by, for the Date header; challenge: what WWW-Authenticate says.
+    No text but `sent` may contain anything that the client sent. retry_after: seconds, for the header of that name; date: Unix seconds
+    by the clock that signatures are judged by, for the Date header; challenge: what WWW-Authenticate says; sent: what of the request
+    it is about, for the log only.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class RequestRefused(SseDaemonError):
         retry_after: int | None = None,
         date: float | None = None,
         challenge: str | None = None,
+        sent: str | None = None,
     ) -> None:
         super().__init__(f"{status} {code}: {detail}")
         self.status = status
@@ -126,6 +128,7 @@ class RequestRefused(SseDaemonError):
         self.retry_after = retry_after
         self.date = date
         self.challenge = challenge
+        self.sent = sent
 
 
 class AuthUnavailable(RequestRefused):

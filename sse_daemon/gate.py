@@ -35,9 +35,11 @@ class Gate:
         hosts = header("Host")
         # HTTP/1.0 has none, and no browser speaks that.
         if hosts and not (len(hosts) == 1 and self._answers_to(hosts[0].lower())):
-            raise RequestRefused(421, "wrong_authority", "this daemon does not answer to that host; [http] hosts lists those")
+            wrong = "this daemon does not answer to that host; [http] hosts lists those"
+            raise RequestRefused(421, "wrong_authority", wrong, sent=", ".join(hosts))
         if not self._lets_read(header, hosts[0].lower() if hosts else ""):
-            raise RequestRefused(403, "origin_refused", "pages of that origin may not read this; [http] cors_origins lists those")
+            wrong = "pages of that origin may not read this; [http] cors_origins lists those"
+            raise RequestRefused(403, "origin_refused", wrong, sent=", ".join(header("Origin")) or None)
 
     def _answers_to(self, host: str) -> bool:
         if host in self._hosts or _WRITTEN_OUT.fullmatch(host):

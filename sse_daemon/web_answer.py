@@ -34,6 +34,8 @@ ERRORS = {
     405: ("method_not_allowed", "this route answers GET, HEAD and OPTIONS"),
     500: ("internal", "a defect of the daemon; it is in its log"),
 }
+SENT_SHOWN = 100
+"""Characters that a line of the log shows of what was sent."""
 LOG_AGAIN = 2
 """Seconds after which a client may ask again when the log did not answer."""
 
@@ -69,9 +71,19 @@ def failure(status: int) -> Answer:
 def explained(request: Request, error: RequestRefused | BackendError) -> Answer:
     """The answer to a request that `error` ended; it is in the log."""
     if isinstance(error, RequestRefused):
-        complain(request, "request refused", code=error.code)
+        complain(request, "request refused", **_reason(error))
         return refusal(error)
     return failed(error)
+
+
+def unread(refused: RequestRefused, peer: str) -> Answer:
+    """The answer to a request that was refused before anybody looked at what it asks for; it is in the log."""
+    _sparing.info("request refused", **_reason(refused), address=peer)
+    return refusal(refused)
+
+
+def _reason(refused: RequestRefused) -> dict[str, str | None]:
+    return {"code": refused.code, "sent": refused.sent and refused.sent[:SENT_SHOWN]}
 
 
 def failed(error: BackendError) -> Answer:

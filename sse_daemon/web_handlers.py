@@ -14,7 +14,7 @@ from sse_daemon.errors import BackendError, RequestRefused
 from sse_daemon.listener import peer_name
 from sse_daemon.log import logger
 from sse_daemon.request import Request
-from sse_daemon.web_answer import METHODS, Answer, away, common_headers, explained, failure, refusal, stream_head
+from sse_daemon.web_answer import METHODS, Answer, away, common_headers, explained, failure, refusal, stream_head, unread
 from sse_daemon.web_opening import Away, bare, check_kept, check_room, decide, join
 from sse_daemon.web_request import Asked, check, request_of, understand
 from sse_daemon.web_site import Site
@@ -46,7 +46,10 @@ class Base(RequestHandler):
             check(self.site, self.request.headers.get_list)
             self._check_body()
         except RequestRefused as refused:
-            self.answer_and_close(refusal(refused))
+            self.answer_and_close(unread(refused, self._peer()))
+
+    def _peer(self) -> str:
+        return peer_name(getattr(self.request.connection.context, "address", None))  # type: ignore[union-attr]
 
     def _check_body(self) -> None:
         """Raises RequestRefused for a body where there can be none: what one program takes for a body, another takes for a request."""
@@ -130,10 +133,9 @@ class Events(Base):
 
     async def get(self, **_: str) -> None:
         http = self.request
-        peer = peer_name(getattr(http.connection.context, "address", None))  # type: ignore[union-attr]
         try:
             method, target = http.method or "", http.uri or ""
-            request = request_of(self.site.config(), method, target, http.headers, http.query_arguments, peer)
+            request = request_of(self.site.config(), method, target, http.headers, http.query_arguments, self._peer())
         except RequestRefused as refused:
             self.answer_and_close(refusal(refused))
             return

@@ -202,6 +202,14 @@ def test_for_somebody_else(visitor: Visitor, aud: object) -> None:
     assert by(visitor, token(aud=aud)) in [(401, "wrong_audience"), BAD]
 
 
+def test_the_log_says_for_whom_a_token_is(visitor: Visitor, daemon: RunningDaemon) -> None:
+    before = len(daemon.lines("request refused"))
+    detail = visitor.ask("/events", bearer(token(aud="https://other.example.org"))).json()["detail"]
+    assert "audience" in detail and "other.example.org" not in detail
+    (line,) = daemon.lines("request refused")[before:]
+    assert (line["code"], line["sent"]) == ("wrong_audience", "https://other.example.org")
+
+
 def test_for_nobody_in_particular(visitor: Visitor) -> None:
     assert by(visitor, token(aud=None)) == BAD
     assert by(visitor, token(said={**claims(), "aud": None})) == BAD

@@ -125,6 +125,27 @@ def test_hosts_and_origins_are_looked_at_as_ever(visitor: Visitor) -> None:
     assert visitor.refused("/events", KEY, ("Origin", "https://evil.example")) == (403, "origin_refused")
 
 
+@pytest.mark.parametrize(
+    ("headers", "host", "shown"),
+    [
+        ([], "evil.example", "evil.example"),
+        ([("Origin", "https://evil.example")], None, "https://evil.example"),
+        ([("Origin", 'a" level=error')], None, 'a" level=error'),
+        ([("Origin", "a\x9b2J")], None, "a\x9b2J"),
+        ([("Origin", "a" * 150)], None, "a" * 100),
+        ([("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")], None, None),
+    ],
+)
+def test_the_log_says_which_host_or_origin_was_refused(
+    visitor: Visitor, daemon: RunningDaemon, headers: list[Header], host: str | None, shown: str | None
+) -> None:
+    before = len(daemon.lines("request refused"))
+    assert visitor.refused("/events", KEY, *headers, host=host)[0] in (421, 403)
+    (line,) = daemon.lines("request refused")[before:]
+    assert line.get("sent") == shown
+    assert daemon.log().isascii()
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_unix_socket_is_a_peer_of_its_own_kind(trusted: bool) -> None:
     config = CONFIG if trusted else CONFIG.replace(', "unix"', "")
