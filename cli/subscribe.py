@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ class Notes(logging.Handler):
 @click.command(short_help="Receive as an ordinary client.")
 @click.argument("url", default=URL)
 @click.option("--key", type=click.Path(dir_okay=False), metavar="FILE", help="Sign with the secret key in this file: see keygen.")
+@click.option("--token", type=click.Path(dir_okay=False), metavar="FILE", help="Send the token in this file, for mode token.")
 @click.option("--participant", metavar="KEY", help="Who this client is, for a daemon that believes it.")
 @click.option("--types", metavar="A,B", default="", help="Only these types; * stands for any text.")
 @click.option("--topics", metavar="A,B", default="", help="Only these topics, such as chat.*.")
@@ -37,6 +39,7 @@ class Notes(logging.Handler):
 def command(
     url: str,
     key: str | None,
+    token: str | None,
     participant: str | None,
     types: str,
     topics: str,
@@ -53,9 +56,18 @@ def command(
     logger = logging.getLogger("sse_daemon.consumer")
     logger.setLevel(logging.INFO)
     logger.addHandler(Notes())
+    if key is not None and token is not None:
+        raise click.UsageError("--key and --token are two ways to say who this is: leave one out")
     try:
         stream = subscribe(
-            url, participant, key=key, last_event_id=last_event_id, types=_names(types), topics=_names(topics), uds=unix_socket
+            url,
+            participant,
+            key=key,
+            headers=None if token is None else {"Authorization": f"Bearer {_token(token)}"},
+            last_event_id=last_event_id,
+            types=_names(types),
+            topics=_names(topics),
+            uds=unix_socket,
         )
     except KeyFileError as error:
         raise Failed(str(error)) from None
@@ -67,6 +79,19 @@ def command(
         return
     except SubscribeError as error:
         raise Failed(str(error)) from None
+
+
+def _token(path: str) -> str:
+    """The token in a file. No message has any of it: it is a secret, and for that reason no argument."""
+    try:
+        token = Path(path).read_text("ascii").strip()
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        token = ""
+    if not token.isprintable() or len(token.split()) != 1:
+        raise Failed(f"{path} is no token: one line without spaces, in ASCII")
+    return token
 
 
 def _names(text: str) -> list[str]:

@@ -200,11 +200,13 @@ class Subscription:
                 self._blocks = await self._connect()
             return await anext(self._blocks)
         except StopAsyncIteration:
-            await self._lost("the daemon ended it")
+            await self._lost(f"{self._whom}: connection lost (the daemon ended it)")
         except _Passing as error:
-            await self._lost(str(error), error.retry_after)
+            await self._lost(f"{self._whom}: no stream ({error})", error.retry_after)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            await self._lost(f"cannot connect to {self._whom} ({_named(error)})")
         except httpx.TransportError as error:
-            await self._lost(f"{type(error).__name__} {error}".strip())
+            await self._lost(f"{self._whom}: connection lost ({_named(error)})")
         except SubscribeError:
             await self.aclose()
             raise
@@ -277,13 +279,18 @@ class Subscription:
         if block.type == "connected":
             self.client_id = _text(_object(block.data).get("client_id"))
         if block.type == "bye":
-            log.info("%s says bye: %s", self._request.url.host, _object(block.data).get("reason"))
+            log.info("%s says bye: %s", self._whom, _object(block.data).get("reason"))
         return None if block.type in _SILENT else Message(block.id, block.type, block.data)
 
-    async def _lost(self, reason: str, wait: float | None = None) -> None:
+    async def _lost(self, what: str, wait: float | None = None) -> None:
         seconds = self._pace.lost(wait)
-        log.info("%s: connection lost (%s); the next attempt is in %.1f s", self._request.url.host, reason, seconds)
+        log.info("%s; the next attempt is in %.1f s", what, seconds)
         await self._disconnect()
+
+    @property
+    def _whom(self) -> str:
+        url = self._request.url
+        return self._uds or f"{url.netloc.decode('ascii')}{'' if url.port else ':443' if url.scheme == 'https' else ':80'}"
 
     async def _disconnect(self) -> None:
         response, unread = self._response, self._blocks
@@ -350,6 +357,10 @@ def _object(text: str | bytes) -> dict[str, object]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".strip()
 
 
 def _text(value: object) -> str | None:

@@ -24,7 +24,7 @@ from tests.hardening.test_proof import code
 from tests.hardening.test_sessions import SAME, cookie
 from tests.hardening.tokens import AUDIENCE, ISSUER, ISSUING, OTHER, bearer, claims, config, jwks, pem, segment, token
 from tests.integration.client import Header, Publisher
-from tests.integration.daemon import RunningDaemon
+from tests.integration.daemon import RunningDaemon, command
 
 DOORS = True
 ROUTES = """
@@ -495,6 +495,28 @@ def test_without_keys_it_does_not_start(tmp_path: Path, fault: str, workers: int
         assert "; " in line
         assert len(daemon.lines("ready")) == before
         assert "MC4" not in daemon.log()
+
+
+def test_subscribe_sends_the_token_of_a_file(daemon: RunningDaemon, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    # An unknown position is answered by an event.
+    arguments = ("subscribe", daemon.events, "--token", str(file), "--last-event-id", "000000000000-7", "--count", "1")
+    file.write_text(token() + "\n")
+    done = command(*arguments)
+    assert done.returncode == 0 and " resync " in done.stdout, done.stderr
+    file.write_text(token(aud="another"))
+    done = command(*arguments)
+    assert done.returncode == 1 and done.stderr.startswith("sse-daemon: 401 wrong_audience")
+
+
+@pytest.mark.parametrize("content", ["", "a b", "a\nb", "é", None])
+def test_what_is_no_token_is_not_sent_and_not_shown(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    done = command("subscribe", "--token", str(file))
+    assert done.returncode == 1 and done.stderr.startswith(f"sse-daemon: {file} ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("missing", ["token_keys", "token_audience"])

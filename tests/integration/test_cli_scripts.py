@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_subscribe_reconnects_and_says_so(daemon: RunningDaemon, tmp_path: Path,
         until_blocking(lambda: alice.lines()[-1:] and alice.objects()[-1].get("data") == "after", "the event")
         assert "connection lost" in alice.errors
         assert "Traceback" not in alice.errors
+
+
+def test_subscribe_to_nothing_says_where_it_looked(tmp_path: Path, until_blocking: Until) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with Background(tmp_path, "subscribe", f"http://127.0.0.1:{port}/events") as client:
+            until_blocking(lambda: client.errors, "the complaint")
+    assert f"cannot connect to 127.0.0.1:{port} (" in client.errors
+    assert "connection lost" not in client.errors
 
 
 def test_subscribe_fails_in_one_line(daemon: RunningDaemon) -> None:
