@@ -231,7 +231,7 @@ class Inject(Base):
             frame = sse.dumps(header) + b"\n" + data.encode()
         except (ValueError, OverflowError):
             raise HTTPError(400, "it holds what JSON or UTF-8 cannot carry") from None
-        before = self.office.wall()
+        before = time.monotonic()  # the loop's clock, in every process: the machine's may be set back meanwhile
         outcome = await self._submit(frame)
         answer = ujson.loads(self.office.ingest.encode(outcome))
         if isinstance(outcome, Stored):

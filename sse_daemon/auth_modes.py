@@ -55,16 +55,17 @@ def book(
     return Book(file, auth, wall, elapsed)
 
 
-def renew(auth: AuthConfig, book: Book | None) -> None:
-    """Reads the keys of tokens again, where the mode has some. With a mistake in the file the ones from before stay."""
+def renew(auth: AuthConfig, book: Book | None) -> bool:
+    """Reads the keys of tokens again, where the mode has some. False: a mistake in the file, and the ones from before stay."""
     if auth.mode != "token" or book is None:
-        return
+        return True
     try:
         book.keys = _token_keys(auth)
     except ConfigError as error:
         _log.error("token keys not reloaded, the ones from before stay in force", extra={"mistake": str(error)})
-    else:
-        _log.info("token keys reloaded", extra={"keys": len(book.keys)})
+        return False
+    _log.info("token keys reloaded", extra={"keys": len(book.keys)})
+    return True
 
 
 def _token_keys(auth: AuthConfig) -> TokenKeys:

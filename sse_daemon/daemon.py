@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from tornado.httpserver import HTTPServer
 
 import sse_daemon
-from sse_daemon import admin, log, producer_keys, systemd
+from sse_daemon import admin, announce, log, producer_keys, systemd
 from sse_daemon.appender import Appender, Log
 from sse_daemon.auth_link import answers
 from sse_daemon.auth_modes import book, renew
@@ -221,8 +221,7 @@ class Daemon:
         # What exists now lives as long as the process: later collections need not look at it again.
         gc.collect()
         gc.freeze()
-        _log.info("ready", extra=self._addresses())
-        systemd.notify(systemd.READY, systemd.status(f"serving on {self._addresses()['http']}"))
+        self._spawn(announce.started(self._addresses(), lambda: self.why_not_ready))
 
     def _addresses(self) -> dict[str, str]:
         return {
@@ -317,8 +316,7 @@ class Daemon:
             # There is nothing yet to put it in force in, and the file may have changed since it was read: once there is.
             self._loop.call_later(RELOAD_AGAIN, self._reload)
             return
-        self._ingest.reload_keys()
-        renew(self.config.auth, self._book)
+        mistaken = self._read_keys()
         try:
             new = self._reload_config()
         except ConfigError as error:
@@ -331,7 +329,12 @@ class Daemon:
         applied, ignored = changed(self.config, new)
         self.config = merged(self.config, new)
         self._apply()
-        _log.info("configuration reloaded", extra={"changed": ",".join(applied), "restart_needed_for": ",".join(ignored)})
+        announce.reloaded(applied, ignored, mistaken)
+
+    def _read_keys(self) -> list[str]:
+        """Reads again what stands in files of its own; the keys of the configuration whose files have mistakes."""
+        whole = {"ingest.authorized_keys": self._ingest.reload_keys(), "auth.token_keys": renew(self.config.auth, self._book)}
+        return [key for key, read in whole.items() if not read]
 
     def _apply(self) -> None:
         """Puts what can change while it runs in force."""

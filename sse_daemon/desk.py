@@ -56,7 +56,7 @@ class Streams(Protocol):
         """
 
     async def readers(self, position: int, before: float) -> Readers:
-        """Who is to get the event at `position`, of the streams that were open at the time `before` (Unix seconds)."""
+        """Who is to get the event at `position`, of the streams that were open at the time `before` (loop's clock)."""
 
     async def drain(self, over: float) -> Drained:
         """Sends new streams away from now on, and ends the others evenly over so many seconds."""
@@ -124,7 +124,7 @@ class Desk(NamedTuple):
         return [
             stream
             for stream in self.hub.streams.values()
-            if stream.profile.opened <= before and stream.start < event.position and stream.profile.subscription.reads(event)
+            if stream.opened <= before and stream.start < event.position and stream.profile.subscription.reads(event)
         ]
 
     def _reader(self, stream: Stream, position: int) -> Row:

@@ -133,10 +133,9 @@ class Ingest:
             self._subs.remove(reader)
         reader.abandon()
 
-    def reload_keys(self) -> None:
-        """Reads the folder of producers' keys again."""
-        if self.key_check is not None:
-            self.key_check.reload()
+    def reload_keys(self) -> bool:
+        """Reads the folder of producers' keys again; False if something in it was not taken."""
+        return self.key_check is None or self.key_check.reload()
 
     def room(self) -> None:
         """The append queue has room: reads on where reading had stopped for want of it."""

@@ -115,11 +115,12 @@ class Stream:
     """One open response. It is driven by the hub: nothing here waits, and only `send` of a full socket keeps bytes.
 
     cursor: everything up to it was written or is not for this stream; while LIVE, the hub's end stands for it.
-    announced: the last position that the client was told. progress: when the socket last took something (loop's clock).
+    announced: the last position that the client was told. progress: when the socket last took something; opened: when it came
+    (loop's clock, which is the same in all processes).
     """
 
     __slots__ = (
-        "announced", "channels", "counted", "cursor", "delivered", "outrun", "profile", "progress", "reason", "rest",
+        "announced", "channels", "counted", "cursor", "delivered", "opened", "outrun", "profile", "progress", "reason", "rest",
         "settled", "sock", "start", "state", "written",
     )  # fmt: skip
 
@@ -131,7 +132,7 @@ class Stream:
         self.start = self.cursor = cursor
         self.announced = announced
         self.rest = memoryview(opening)
-        self.progress = self.written = now
+        self.opened = self.progress = self.written = now
         self.delivered = 0
         self.settled = False
         """What follows its cursor was there while it was open: if that is gone one day, the stream lagged."""

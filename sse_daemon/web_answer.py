@@ -31,7 +31,7 @@ READABLE = ("Access-Control-Expose-Headers", "Date, Retry-After")
 ERRORS = {
     400: ("bad_request", "the request is malformed"),
     404: ("not_found", "there is no such route"),
-    405: ("method_not_allowed", "this route answers GET, HEAD and OPTIONS"),
+    405: ("method_not_allowed", "this route answers {methods}"),
     500: ("internal", "a defect of the daemon; it is in its log"),
 }
 SENT_SHOWN = 100
@@ -63,9 +63,10 @@ def refusal(refused: RequestRefused, retry_after: int | None = None) -> Answer:
     return Answer(refused.status, headers, sse.dumps({"error": refused.code, "detail": refused.detail}))
 
 
-def failure(status: int) -> Answer:
-    """The refusal of a request that nothing else was said about."""
-    return refusal(RequestRefused(status, *ERRORS.get(status, ("error", "the request cannot be answered"))))
+def failure(status: int, methods: str = METHODS) -> Answer:
+    """The refusal of a request that nothing else was said about. methods: the route's."""
+    code, detail = ERRORS.get(status, ("error", "the request cannot be answered"))
+    return refusal(RequestRefused(status, code, detail.format(methods=methods)))
 
 
 def explained(request: Request, error: RequestRefused | BackendError) -> Answer:

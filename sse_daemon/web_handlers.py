@@ -82,7 +82,7 @@ class Base(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         if status_code == 405:  # RFC 9110, 15.5.6: it says what is allowed
             self.set_header("Allow", self.methods)
-        self.answer_and_close(failure(status_code))
+        self.answer_and_close(failure(status_code, self.methods))
 
     def compute_etag(self) -> None:
         """No answer has a tag: none of them is ever asked for again to see whether it changed, and a 304 would be no JSON."""

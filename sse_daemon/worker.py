@@ -123,6 +123,7 @@ class Worker:
         await self._floor.start([self._sockets])
         gc.collect()
         gc.freeze()
+        self._link.post("tick", self._floor.desk.counted())  # first: whether it waits for something is known with its start
         self._link.post("ready")
 
     def _take_over(self, bars: Mapping[str, float], drained: bool) -> None:

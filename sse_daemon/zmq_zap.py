@@ -75,8 +75,8 @@ class KeyCheck:
         except zmq.ZMQError:
             return None  # no peer comes in without; should one ever, it is nobody
 
-    def reload(self) -> None:
-        """Exactly those whose files are valid now may publish from here on, on open connections too.
+    def reload(self) -> bool:
+        """False if there are mistakes. Exactly those whose files are valid now may publish from here on, on open connections too.
 
         A mistake in one file must not keep alive what another's removal was to end.
         """
@@ -87,6 +87,7 @@ class KeyCheck:
         added = _names(self._authorized, before)
         removed = _names(before, self._authorized)
         _log.info("producers' keys read", extra={"authorized": len(self._authorized), "added": added, "removed": removed})
+        return not mistakes
 
     async def prove(self, patience: float = 5.0) -> None:
         """Asks, as libzmq will, for a key that nobody has and for one that is authorised. Raises KeyCheckDead."""

@@ -61,7 +61,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
             "web_client",
             "web",
         ),
-        *("admin_door", "admin", "systemd", "floor", "crew"),
+        *("admin_door", "admin", "systemd", "announce", "floor", "crew"),
     ),
     6: ("worker", "daemon"),
 }

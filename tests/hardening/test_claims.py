@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from tests.hardening.signing import Visitor
 from tests.integration.daemon import COMMAND, RunningDaemon, environ
@@ -18,6 +19,7 @@ CLAIM = '[auth]\nmode = "claim"\n'
 def test_it_is_seen_from_everywhere() -> None:
     with RunningDaemon(CLAIM, dev=False) as daemon:
         assert daemon.ready["auth"] == "claim"
+        assert not daemon.lines(WARNING), "nobody else reaches it"
         for door in ("lean", "handlers"):
             with Visitor(daemon, door) as visitor:
                 for answer in (visitor.ask("/events", ("X-Public-Key", "a")), visitor.ask("/events"), visitor.ask("/nowhere")):
@@ -28,8 +30,20 @@ def test_it_is_seen_from_everywhere() -> None:
             assert 'mode is "claim": nothing proves' in daemon.command(command).stderr
 
 
+WARNING = "every client is believed who it says it is, also from other machines"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_is_warned_of_where_others_can_reach_it(workers: int) -> None:
+    config = f'{CLAIM}claim_is_trusted_network = "on"\n[daemon]\nworkers = {workers}\n'
+    with RunningDaemon(config, dev=False, http=("0.0.0.0:0",)) as daemon:
+        (line,) = daemon.lines(WARNING)
+        assert (line["level"], line["http"]) == ("warning", daemon.ready["http"])
+
+
 def test_proof_says_nothing_of_the_kind() -> None:
     with RunningDaemon(dev=False) as daemon:
+        assert not daemon.lines(WARNING)
         assert "Sse-Daemon-Auth" not in httpx.get(daemon.http + "/healthz").headers
         assert daemon.ask("clients")["auth"] == "proof"
         assert daemon.command("clients").stderr == daemon.command("stats").stderr == ""

@@ -120,6 +120,13 @@ def test_set_back_the_log_keeps_for_longer_what_it_has(keeper: Jumping) -> None:
             assert returning.of("resync") == []
 
 
+def test_set_back_an_event_is_waited_for_on_streams_from_before(keeper: Jumping) -> None:
+    with connect(keeper, "a") as live:
+        keeper.jump(-HOUR)
+        (row,) = keeper.ask("inject", "x", "--to", "a", "--wait=5s")["streams"]
+        assert row["written"] and live.wait_events(1) == ["x"]
+
+
 def test_set_forward_the_log_stores_nothing_twice_and_tells_of_the_hole(keeper: Jumping) -> None:
     with Acked(keeper.acked) as acked, connect(keeper, "a") as live:
         first, _ = acked.store(numbered(1)), acked.store(numbered(2, ttl=600))

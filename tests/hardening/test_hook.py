@@ -332,6 +332,9 @@ def test_one_that_is_not_there_yet_keeps_the_daemon_unready(until_blocking: Unti
     app.answers = lambda _: [answer(500)]  # anything is a sign of life
     with RunningDaemon(app.config() + f"[daemon]\nworkers = {workers}\n", dev=False) as daemon, Visitor(daemon) as visitor:
         ready = daemon.http + "/readyz"
+        assert not daemon.lines("ready")
+        (line,) = daemon.lines("started")
+        assert line["ready"] == "no" and "hook_url" in line["reason"]
         assert httpx.get(ready).status_code == 503
         assert "hook_url" in httpx.get(ready).json()["detail"]
         stats = daemon.ask("stats")
@@ -343,6 +346,8 @@ def test_one_that_is_not_there_yet_keeps_the_daemon_unready(until_blocking: Unti
             until_blocking(lambda: httpx.get(ready).status_code == 200, "ready")
             until_blocking(lambda: daemon.ask("stats")["metrics"]["hook_waiting"] == 0, "everybody has seen it")
             assert daemon.ask("stats")["not_ready"] is None
+            (line,) = until_blocking(lambda: daemon.lines("ready"), "it to be said")
+            assert line["http"] == daemon.ready["http"]
             app.answers = by_token
             assert visitor.ask("/events", bearer("alice.1")).status == 200
 

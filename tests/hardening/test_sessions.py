@@ -99,7 +99,8 @@ def test_a_session_is_not_opened_without_a_signature_for_it(visitor: Visitor, da
     for headers in (signed(ALICE, "/session", host=host_of(daemon)), signed(ALICE, host=host_of(daemon), method="POST")):
         assert code(visitor.ask("/session", *headers, method="POST")) == (401, "bad_signature")
     assert code(opened(visitor, ALICE, ("Origin", "https://evil.example"))) == (403, "origin_refused")
-    assert visitor.ask("/session").status == 405
+    wrong = visitor.ask("/session")
+    assert (wrong.status, wrong.json()["detail"]) == (405, f"this route answers {wrong.header('Allow')}")
     headers = signed(ALICE, "/session", host=host_of(daemon), method="POST")
     assert visitor.ask("/session", *headers, method="POST").status == 200
     assert code(visitor.ask("/session", *headers, method="POST")) == (401, "replayed")

@@ -464,6 +464,9 @@ def test_keys_are_changed_while_it_runs(tmp_path: Path, door: str, workers: int,
             message = "token keys not reloaded, the ones from before stay in force"
             until_blocking(lambda number=number, message=message: len(daemon.lines(message)) == number, "the complaint")
             assert answers(visitor) == {"first": unknown, "second": good}
+            until_blocking(lambda number=number: len(daemon.lines("configuration reloaded in part")) == number, "its end")
+            line = daemon.lines("configuration reloaded in part")[-1]
+            assert (line["level"], line["mistakes_in"]) == ("warning", "auth.token_keys") and "changed" not in line
         # A mistake elsewhere keeps the rest as it was, but not whom the keys let in.
         file.write_text(jwks(first=ISSUING))
         daemon.configure(settings + "\n[nonsense]\n")

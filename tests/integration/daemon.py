@@ -147,7 +147,8 @@ class RunningDaemon:
         """Waits for the ready line of the latest start, and takes the addresses from it."""
         assert self.process is not None
         deadline = time.monotonic() + DEADLINE
-        while not (ready := self.lines("ready", since=self._mark)):
+        # Started is enough: what a daemon waits for before it is ready may be what the test is about.
+        while not (ready := self.lines("ready", since=self._mark) or self.lines("started", since=self._mark)):
             assert self.process.poll() is None, f"it ended with {self.process.returncode} instead of being ready:\n{self.log()}"
             assert time.monotonic() < deadline, f"it was not ready in {DEADLINE:g} s:\n{self.log()}"
             time.sleep(0.01)

@@ -331,13 +331,21 @@ def test_sighup_applies_what_can_change_and_names_what_cannot() -> None:
             """
         line = reload(daemon, config)
         assert set(line["changed"].split(",")) == {"ingest.max_recipients", "streams.max_streams", "log.format", "stream"}
-        assert line["restart_needed_for"] == "ingest.queue_bytes"
+        assert (line["restart_needed_for"], line["level"]) == ("ingest.queue_bytes", "warning")
         acked.store(event(["a", "b", "c"], "x"))
         assert client.wait_events(1) == ["x"], "open streams stay"
         with Client(daemon.http_port, "b", path="/new/x") as more:
             more.wait_closed()
             assert more.of("bye")[0]["reason"] == "overload"
         assert daemon.log().splitlines()[-1].startswith("{")
+
+
+def test_sighup_without_a_change_says_just_that_it_was_read() -> None:
+    with RunningDaemon("[streams]\nlimit = 5\n") as daemon:
+        line = reload(daemon, "[streams]\nlimit = 5\n")
+        assert line["level"] == "info" and not {"changed", "restart_needed_for", "mistakes_in"} & line.keys()
+        line = reload(daemon, "[streams]\nlimit = 6\n")
+        assert (line["level"], line["changed"]) == ("info", "streams.limit") and "restart_needed_for" not in line
 
 
 def test_sighup_with_a_mistake_anywhere_changes_nothing_and_says_so() -> None:
