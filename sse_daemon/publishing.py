@@ -14,7 +14,9 @@ from typing import Any, Final, TypeAlias
 
 import ujson
 
-from sse_daemon.errors import PublishError, PublishRefused
+from sse_daemon.errors import PublishError, PublishRefused, Refusal
+from sse_daemon.header import attrs_of, keys_of, name_of, ttl_of
+from sse_daemon.participant import canonical
 
 Data: TypeAlias = Any
 """str and bytes (UTF-8) travel unchanged; any other JSON value is encoded compactly, member order kept."""
@@ -23,6 +25,9 @@ RETRYABLE: Final = frozenset({"overloaded", "storage_full", "unavailable", "drai
 """The refusals that may pass by themselves: nothing was stored, and the same number may be sent again."""
 
 _RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
+_NAMES = frozenset({"group", "type", "topic"})
+_KEYS = frozenset({"to", "members"})
+"""The members of a header that name something, and those that name participants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Envelope:
             header["attrs"] = {k: v if isinstance(v, str) else list(v) for k, v in self.attrs.items()}
         if self.retain:
             header["retain"] = True
+        _check(header)
         return header
 
 
@@ -77,12 +83,12 @@ class Control:
     @classmethod
     def group(cls, name: str, members: Sequence[str]) -> Control:
         """From here on `name` stands for `members`; without members it is gone."""
-        return cls({"group": name, "members": _keys(members)})
+        return cls(_check({"group": name, "members": _keys(members)}))
 
     @classmethod
     def topic(cls, name: str, known: bool) -> Control:
         """From here on `name` is a known topic, or is not."""
-        return cls({"topic": name, "known": known})
+        return cls(_check({"topic": name, "known": known}))
 
     def frame(self, sender: str, n: int) -> bytes:
         """The control envelope as one ZeroMQ frame."""
@@ -202,6 +208,23 @@ def encode_data(data: Data) -> bytes:
             raw.decode()
         return raw
     return encode_json(data)
+
+
+def _check(header: dict[str, Any]) -> dict[str, Any]:
+    """`header`, if its members are what every daemon takes, whatever its settings. Raises ValueError, in a daemon's words."""
+    try:
+        for name in _NAMES & header.keys():
+            name_of(header[name], f"bad_{name}", name)
+        for name in _KEYS & header.keys():
+            if header[name] and header[name] != "*":
+                keys_of(header[name], canonical)  # whatever any daemon takes for a key is an opaque key too
+        if "ttl" in header:
+            ttl_of(header["ttl"])
+        if "attrs" in header:
+            attrs_of(header["attrs"])
+    except Refusal as refusal:
+        raise ValueError(refusal.detail) from None
+    return header
 
 
 def _recipients(to: Sequence[str], group: str | None) -> str | list[str] | None:

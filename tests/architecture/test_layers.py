@@ -68,7 +68,10 @@ LAYERS: dict[int, tuple[str, ...]] = {
 
 # Libraries for programs that are not the daemon: light, each a ladder of its own on top of these modules.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "producer": (("errors", "curve_key"), ("publishing", "publish_link", "async_producer", "producer")),
+    "producer": (
+        ("errors", "event", "participant", "header", "curve_key"),
+        ("publishing", "publish_link", "async_producer", "producer"),
+    ),
     "signer": (("errors", "signature"), ("signer",)),
     "consumer": (("errors", "event", "participant", "signature", "signer"), ("event_stream", "reconnecting", "consumer")),
     "bench": (

@@ -68,6 +68,18 @@ def test_any_text_reaches_the_daemon(text: str) -> None:
         ({"data": math.nan, "to": "*"}, ValueError),
         ({"data": object(), "to": "*"}, TypeError),
         ({"data": "x", "to": "*", "topic": "\ud800"}, ValueError),
+        ({"data": "x", "to": ["a b"]}, ValueError),
+        ({"data": "x", "to": ["a", "*"]}, ValueError),
+        ({"data": "x", "to": [""]}, ValueError),
+        ({"data": "x", "to": ["a" * 257]}, ValueError),
+        ({"data": "x", "to": [1]}, ValueError),
+        ({"data": "x", "to": "*", "ttl": -1}, ValueError),
+        ({"data": "x", "to": "*", "ttl": "5"}, ValueError),
+        ({"data": "x", "to": "*", "ttl": math.nan}, ValueError),
+        ({"data": "x", "to": "*", "topic": ""}, ValueError),
+        ({"data": "x", "to": "*", "type": "a\nb"}, ValueError),
+        ({"data": "x", "group": "g" * 201}, ValueError),
+        ({"data": "x", "to": "*", "attrs": {"a": "x" * 257}}, ValueError),
     ],
 )
 def test_what_no_daemon_takes_is_refused_at_birth(arguments: dict[str, object], error: type[Exception]) -> None:
