@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Origin: TypeAlias = tuple[str | None, int | None]
+"""`from` and `n` of an event; None and None if it has none, or they cannot be read."""
 
 RATE_SPAN = 5.0
 """Seconds over which a rate is taken."""
+MAX_SPANS = 64
+"""Runs of refused numbers that a tally keeps apart, a KiB."""
+
+
+class Spans:
+    """Numbers as runs, first to last. At most MAX_SPANS runs: what would be one more is not taken."""
+
+    __slots__ = ("_firsts", "_lasts", "count")
+
+    def __init__(self) -> None:
+        self._firsts = array("q")
+        self._lasts = array("q")
+        self.count = 0
+
+    def add(self, n: int) -> None:
+        """Takes `n`, if it is not there."""
+        i = bisect_right(self._firsts, n)
+        if i > 0 and n <= self._lasts[i - 1]:
+            return
+        behind = i > 0 and self._lasts[i - 1] == n - 1
+        before = i < len(self._firsts) and self._firsts[i] == n + 1
+        start, end = i - behind, i + before
+        first, last = self._firsts[start] if behind else n, self._lasts[i] if before else n
+        self._replace(start, end, [(first, last)])
+
+    def discard(self, n: int) -> None:
+        """Gives `n` up, if it is there; and where that makes one run too many, the numbers behind `n` in it."""
+        i = bisect_right(self._firsts, n) - 1
+        if i < 0 or n > self._lasts[i]:
+            return
+        parts = ((self._firsts[i], n - 1), (n + 1, self._lasts[i]))
+        self._replace(i, i + 1, [part for part in parts if part[0] <= part[1]])
+
+    def _replace(self, start: int, end: int, runs: list[tuple[int, int]]) -> None:
+        """Puts `runs`, as many as there is room for, in the place of those that are there."""
+        del runs[MAX_SPANS - len(self._firsts) + end - start :]
+        self.count -= sum(self._lasts[i] - self._firsts[i] + 1 for i in range(start, end))
+        self.count += sum(last - first + 1 for first, last in runs)
+        self._firsts[start:end] = array("q", [first for first, _ in runs])
+        self._lasts[start:end] = array("q", [last for _, last in runs])
 
 
 @dataclass(slots=True)
@@ -14,7 +61,8 @@ class Tally:
     """One run of a producer (its `from`), as far as this daemon has seen it.
 
     first, highest: numbers seen; accepted: distinct ones stored; repeated, refused, lost: events. Times are Unix seconds. lost:
-    events from the PUB/SUB socket that the backend refused, which nobody will send again.
+    refused events from the PUB/SUB socket, which nobody will send again. told: numbers that were
+    refused and not stored since. newest: the highest stored.
     """
 
     first: int
@@ -25,6 +73,8 @@ class Tally:
     repeated: int = 0
     refused: int = 0
     lost: int = 0
+    newest: int = 0
+    told: Spans = field(default_factory=Spans)
     _mark: float = 0.0
     _count: int = 0
     _rate: float = 0.0
@@ -43,10 +93,17 @@ class Tally:
             return 0.0
         return max(self._rate, self._count / max(span, 1.0))
 
+    def store(self, n: int) -> None:
+        """The log took `n`."""
+        self.accepted += 1
+        self.newest = max(self.newest, n)
+        if self.told.count:
+            self.told.discard(n)
+
     @property
     def missing(self) -> int:
-        """Numbers between the first and the highest that the log never took: what `gaps` reports."""
-        return max(0, self.highest - self.first + 1 - self.accepted)
+        """Numbers between the first and the highest that never came: what `gaps` reports."""
+        return max(0, self.highest - self.first + 1 - self.accepted - self.told.count)
 
 
 class Census:
@@ -76,21 +133,30 @@ class Census:
         if sender is None or n is None:
             return
         if not repeated:
-            self._tally(sender, n, now).accepted += 1
+            self._tally(sender, n, now).store(n)
         elif (tally := self.tallies.get(sender)) is not None:
             # Its number was counted when it was stored, perhaps before this daemon started or by another one: it must not
             # move `first` and `highest` now, or what lies between would count as missing.
             self._see(sender, tally, now).repeated += 1
 
-    def refuse(self, code: str, sender: str | None, n: int | None, now: float, *, lost: bool) -> None:
-        """An event was refused; `lost` if its producer will never know."""
+    def refuse(self, code: str, events: int, named: Sequence[Origin], now: float, *, lost: bool) -> None:
+        """A message of so many events was refused, some of them `named`; `lost` if its producer will never know."""
+        self.refused[code] += 1
         if lost:
-            self.lost += 1
-        if sender is None or n is None or code == "too_old":
+            self.lost += events
+        if code == "too_old":
             return
+        for sender, n in named:
+            if sender is not None and n is not None:
+                self._refuse(sender, n, now, lost)
+
+    def _refuse(self, sender: str, n: int, now: float, lost: bool) -> None:
         tally = self._tally(sender, n, now)
         tally.refused += 1
         tally.lost += lost
+        # Below the newest nobody knows here whether it was stored: it stays what it is, a gap or none.
+        if n > tally.newest:
+            tally.told.add(n)
 
     def _tally(self, sender: str, n: int, now: float) -> Tally:
         tally = self.tallies.get(sender)

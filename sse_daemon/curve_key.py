@@ -20,6 +20,9 @@ MAX_FILE = 65_536
 """Bytes of a key's file: room for a list of recipients, and an end to what is read by mistake."""
 
 
+_SECRET_FILE = "a file as `sse-daemon keygen --curve` makes it"
+
+
 class KeyPair(NamedTuple):
     """Both halves of a key, as Z85. It does not show its secret half."""
 
@@ -98,17 +101,17 @@ def read_secret(path: Path, credentials: str | None = None) -> KeyPair:
     guarded = credentials is not None and path.parent == Path(credentials)
     if mode & (0o007 if guarded else 0o077):
         raise ValueError(f"has mode {mode & 0o777:04o}, so that others may read the key; chmod 600")
-    return _pair(table(content))
+    return _pair(table(content, _SECRET_FILE))
 
 
-def table(content: bytes) -> dict[str, object]:
-    """The TOML in a key's file. Raises ValueError, without any of it."""
+def table(content: bytes, wanted: str) -> dict[str, object]:
+    """The TOML in a key's file. wanted: what would be right. Raises ValueError, without anything of the file."""
     if len(content) > MAX_FILE:
         raise ValueError(f"has more than {MAX_FILE} bytes; a key's file")
     try:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise ValueError("is not TOML; a file as `sse-daemon keygen --curve` makes it") from None
+        raise ValueError(f"is not TOML; {wanted}") from None
 
 
 def _pair(found: dict[str, object]) -> KeyPair:
@@ -116,7 +119,7 @@ def _pair(found: dict[str, object]) -> KeyPair:
         secret = check_key(found.get("secret_key"))
         public = zmq.curve_public(secret.encode()).decode()
     except ValueError:
-        raise ValueError("has no secret_key; a file as `sse-daemon keygen --curve` makes it") from None
+        raise ValueError(f"has no secret_key; {_SECRET_FILE}") from None
     if found.get("public_key", public) != public:
         raise ValueError("has a public_key that does not belong to its secret_key; the file as it was made")
     return KeyPair(public, secret)

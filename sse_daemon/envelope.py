@@ -27,6 +27,8 @@ from sse_daemon.participant import Canonical, canonical
 
 RESERVED_TYPES = frozenset({"connected", "heartbeat", "resync", "bye"})
 """The event names that only the daemon itself writes."""
+ORIGINS_BYTES = 1024 * 1024
+"""Bytes of headers that are read of a message that was refused, to know whose it was."""
 
 
 class Bounds(NamedTuple):
@@ -102,6 +104,29 @@ def parse(frames: Sequence[bytes], bounds: Bounds) -> tuple[Parsed, ...]:
     if len(items) > 1:
         _refuse_twins(items)
     return tuple(items)
+
+
+def origins(frames: Sequence[bytes], most: int) -> tuple[int, list[tuple[str | None, int | None]]]:
+    """Of a message that was refused: how many events it had, and `from` and `n` of the first `most`; None where they cannot be read.
+
+    What is refused must not cost more than what is taken: of its headers at most ORIGINS_BYTES are read.
+    """
+    start = 1 if len(frames) > 1 and not frames[0].startswith(b"{") else 0
+    left = ORIGINS_BYTES
+    found = []
+    for frame in frames[start : start + most]:
+        end = frame.find(b"\n", 0, left)
+        head = frame[:end] if end >= 0 else frame if len(frame) <= left else b""
+        left -= len(head)
+        found.append(_origin(head))
+    return len(frames) - start, found
+
+
+def _origin(head: bytes) -> tuple[str | None, int | None]:
+    try:
+        return origin_of(read_header(head))
+    except Refusal:
+        return None, None
 
 
 def resolve(parsed: Sequence[Parsed], groups: Mapping[str, Collection[str]], bounds: Bounds, now: float) -> Record:

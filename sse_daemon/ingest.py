@@ -16,8 +16,8 @@ import zmq
 from sse_daemon import sse
 from sse_daemon.appender import Appender, Job, Outcome
 from sse_daemon.backend import Stored
-from sse_daemon.census import Census
-from sse_daemon.envelope import Parsed, parse
+from sse_daemon.census import Census, Origin
+from sse_daemon.envelope import Parsed, origins, parse
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Cursor
 from sse_daemon.log import Sometimes
@@ -31,6 +31,9 @@ from sse_daemon.zmq_zap import ENDPOINT, KeyCheck
 MAX_REQUEST_ID = 64
 SLACK = 65_536
 """What a connection may bring beyond the longest message that is allowed: framing, handshake, heartbeats."""
+
+_NOBODY = Rights("", runs=())
+"""The rights of whoever has none: what it says of itself counts for nothing."""
 
 _log = logging.getLogger("sse_daemon.ingest")
 
@@ -166,10 +169,13 @@ class Ingest:
         self._context.destroy(linger=500)
         self._binding.close()
 
-    def submit(self, frames: Sequence[bytes], answer: Answer | None, rights: Rights | None = None) -> None:
+    def submit(
+        self, frames: Sequence[bytes], answer: Answer | None, rights: Rights | None = None, last: zmq.Frame | None = None
+    ) -> None:
         """One message, from wherever: parsed, queued, and `answer` called once with what became of it.
 
         Without `answer` nobody will know: what is refused is then lost. rights: what its producer may publish; None: everything.
+        last: as the reader has it, to say in the log where a refused message came from.
         """
         try:
             if self.draining:
@@ -178,7 +184,7 @@ class Ingest:
             if rights is not None:
                 rights.check(parsed)
         except Refusal as refusal:
-            self._refuse(refusal, answer)
+            self._refuse(refusal, frames, answer, rights, last)
             return
         job = Job(parsed, len(frames[0]) if len(frames) == 1 else sum(map(len, frames)), answer)
         if not self._appender.offer(job):
@@ -203,14 +209,14 @@ class Ingest:
         return sse.dumps(answer)
 
     def _published(self, reader: Reader, frames: list[bytes], last: zmq.Frame) -> None:
-        self.submit(frames, None)
+        self.submit(frames, None, None, last)
 
     def _published_by(self, reader: Reader, frames: list[bytes], last: zmq.Frame) -> None:
         self._submit_by(last, frames, None)
 
     def _requested(self, reader: Reader, frames: list[bytes], last: zmq.Frame) -> None:
         if (request := self._request(reader, frames)) is not None:
-            self.submit(*request)
+            self.submit(*request, None, last)
 
     def _requested_by(self, reader: Reader, frames: list[bytes], last: zmq.Frame) -> None:
         if (request := self._request(reader, frames)) is not None:
@@ -223,7 +229,7 @@ class Ingest:
         if len(envelope) < at or not 1 <= len(envelope[-1]) <= MAX_REQUEST_ID:
             envelope[-1] = envelope[-1][:MAX_REQUEST_ID]
             refusal = Refusal("bad_request_id", f"a request begins with its id, 1 to {MAX_REQUEST_ID} bytes")
-            self._refuse(refusal, lambda outcome: self._answer(reader, envelope, outcome))
+            self._refuse(refusal, frames, lambda outcome: self._answer(reader, envelope, outcome), _NOBODY, None)
             return None
         return frames, lambda outcome: self._answer(reader, envelope, outcome)
 
@@ -231,13 +237,22 @@ class Ingest:
         """As `submit`, by whoever sent the frame `last`: it may have lost its right since it came in."""
         rights = None if self.key_check is None else self.key_check.who(last)
         if rights is None:
-            self._refuse(Refusal("not_authorized", "this producer's key is not authorized, or no longer"), answer)
+            refusal = Refusal("not_authorized", "this producer's key is not authorized, or no longer")
+            self._refuse(refusal, frames, answer, _NOBODY, last)
         else:
-            self.submit(frames, answer, rights)
+            self.submit(frames, answer, rights, last)
 
-    def _refuse(self, refusal: Refusal, answer: Answer | None) -> None:
-        """Refuses a message that was not looked into."""
-        self._appender.settle([(Job((), 0, answer), refusal)])
+    def _refuse(
+        self, refusal: Refusal, frames: Sequence[bytes], answer: Answer | None, rights: Rights | None, last: zmq.Frame | None
+    ) -> None:
+        """Refuses a message that has not become items, and counts its events for whom they are of, as far as they say."""
+        events, named = origins(frames, 0 if rights is _NOBODY else self._appender.bounds.max_frames)
+        if rights is not None:  # in the name of another nobody is refused either
+            named = [origin if rights.may_be(origin[0]) else (None, None) for origin in named]
+        self._census.refuse(refusal.code, events, named, self._wall(), lost=answer is None)
+        self._tell(refusal, named, None if rights is None else rights.name or None, _address(last))
+        if answer is not None:
+            answer(refusal)
 
     def _answer(self, reader: Reader, envelope: list[bytes], outcome: Outcome) -> None:
         if not reader.send([*envelope, self.encode(outcome)]):
@@ -251,7 +266,25 @@ class Ingest:
             self._newest = max(self._newest, position)
 
     def _refused(self, refusal: Refusal, job: Job, now: float) -> None:
-        self._census.refused[refusal.code] += 1
-        for item in job.parsed:
-            self._census.refuse(refusal.code, item.sender, item.n, now, lost=job.answer is None)
-        self._complain.warning(refusal.code, "message refused", code=refusal.code, detail=refusal.detail, index=refusal.index)
+        named = [(item.sender, item.n) for item in job.parsed]
+        self._census.refuse(refusal.code, len(named), named, now, lost=job.answer is None)
+        self._tell(refusal, named, None, None)
+
+    def _tell(self, refusal: Refusal, named: Sequence[Origin], producer: str | None, address: str | None) -> None:
+        """Says in the log what was refused and whose it was: the first bad event's, or the first one's."""
+        at = refusal.index or 0
+        sender, n = named[at] if at < len(named) else (None, None)
+        facts = {"from": sender, "n": n, "producer": producer, "address": address}
+        self._complain.warning(
+            refusal.code, "message refused", code=refusal.code, detail=refusal.detail, index=refusal.index, **facts
+        )
+
+
+def _address(last: zmq.Frame | None) -> str | None:
+    """Where a message came from, as libzmq says it: a host without a port."""
+    if last is None:
+        return None
+    try:
+        return str(last.get("Peer-Address")) or None
+    except zmq.ZMQError:
+        return None  # a transport that has no addresses

@@ -39,8 +39,10 @@ METRICS = (
     Description("heartbeats_total", "counter", "Heartbeats written to streams."),
     Description("events_accepted_total", "counter", "Events and control items taken into the log."),
     Description("events_repeated_total", "counter", "Events that were in the log already, by (from, n)."),
-    Description("events_lost_total", "counter", "Events of PUB producers that were refused."),
-    Description("events_missing", "gauge", "Numbers that producers skipped, or that never arrived."),
+    Description("events_lost_total", "counter", "Events of PUB producers that were refused, whatever for."),
+    Description(
+        "events_missing", "gauge", "Numbers that producers skipped, or that never arrived; what was refused has arrived."
+    ),
     Description("messages_refused_total", "counter", "Messages refused, by code.", "code"),
     Description("answers_undeliverable_total", "counter", "Answers whose producer had gone."),
     Description("producer_connections", "gauge", "Connections to the ZeroMQ sockets."),

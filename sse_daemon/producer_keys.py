@@ -20,6 +20,7 @@ from sse_daemon.rights import Rights
 MAX_PRODUCERS = 10_000
 """Files in the folder that are looked at; all of them are in memory."""
 
+_FILE = 'a file with a line public_key = "...": what `sse-daemon keygen --curve` prints, never the file that it makes'
 _MEMBERS = frozenset({"public_key", "topics", "recipients", "public", "from"})
 
 Authorized = Mapping[str, Rights]
@@ -77,9 +78,11 @@ def read_authorized(folder: Path, read_key: Canonical) -> tuple[Authorized, list
 def _read(path: Path, read_key: Canonical) -> tuple[str, Rights]:
     try:
         with path.open("rb") as file:
-            found = table(file.read(MAX_FILE + 1))
+            found = table(file.read(MAX_FILE + 1), _FILE)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}; a file that this user can read") from None
+    if "secret_key" in found:
+        raise ValueError(f"has a secret_key, which is for its producer alone; {_FILE}")
     # A misspelt limit would be none.
     if unknown := sorted(found.keys() - _MEMBERS):
         raise ValueError(f"has {unknown[0]!r}, which is unknown; known are {', '.join(sorted(_MEMBERS))}")

@@ -35,6 +35,10 @@ class Rights(NamedTuple):
         """There is something to check."""
         return not self.public or any(limit is not None for limit in (self.topics, self.recipients, self.runs))
 
+    def may_be(self, sender: str | None) -> bool:
+        """Whether it may publish as this `from`."""
+        return self.runs is None or (sender is not None and matches(self.runs, sender))
+
     def check(self, items: Sequence[Parsed]) -> None:
         """Raises Refusal (`not_authorized`) with the index of the first item that this producer may not publish."""
         if not self.limited:
@@ -44,7 +48,7 @@ class Rights(NamedTuple):
                 raise Refusal("not_authorized", f"the producer {self.name!r} may not {wrong}", index)
 
     def _wrong(self, item: Parsed) -> str | None:
-        if self.runs is not None and (item.sender is None or not matches(self.runs, item.sender)):
+        if not self.may_be(item.sender):
             return "publish as another 'from' than its own"
         if isinstance(item, Unresolved):
             if item.group is not None and self.recipients is not None:

@@ -37,6 +37,13 @@ _FAILURES: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "protocol",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "key",
 }
+_MISTAKES: dict[int, str] = {
+    int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): "one side uses CURVE and the other does not",
+    int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "it does not use this daemon's public key",
+}
+"""What a producer can have done wrong, by what libzmq says of it."""
+_LEFT = "it left during the handshake, as one does that uses no CURVE"
+"""Both sides see that they do not agree; nearly always it is the producer that hangs up first."""
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 _log = logging.getLogger("sse_daemon.ingest")
@@ -82,6 +89,8 @@ class Peers:
         self._addresses = addresses
         self._peers: dict[int, _Peer] = {}
         self._monitors: dict[Reader, zmq.Socket[bytes]] = {}
+        # By socket: libzmq says why a handshake failed, and at once afterwards which connection that was the end of.
+        self._mistakes: dict[Reader, str] = {}
         self._look: asyncio.TimerHandle | None = None
         self._complain = Sometimes(_log, loop.time)
 
@@ -105,6 +114,7 @@ class Peers:
 
     def forget(self, reader: Reader) -> None:
         """Watches a socket no more; before it is closed."""
+        self._mistakes.pop(reader, None)
         monitor = self._monitors.pop(reader, None)
         if monitor is None:
             return
@@ -130,13 +140,25 @@ class Peers:
             self._take(reader, event & 0xFFFF, value)
 
     def _take(self, reader: Reader, event: int, value: int) -> None:
-        """value: of an accepted or ended connection its file descriptor."""
+        """value: of an accepted or ended connection its file descriptor; of what broke the protocol, how."""
         if event == zmq.EVENT_ACCEPTED:
             self._accepted(reader, value)
         elif event == zmq.EVENT_DISCONNECTED:
-            self._peers.pop(value, None)
+            self._ended(reader, self._peers.pop(value, None))
         elif event in _FAILURES:
             self.failed[_FAILURES[event]] += 1
+            if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                self._mistakes[reader] = _MISTAKES.get(value, "it broke the protocol")
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and reader.socket.getsockopt(zmq.MECHANISM) == zmq.CURVE:
+                self._mistakes[reader] = _LEFT
+
+    def _ended(self, reader: Reader, peer: _Peer | None) -> None:
+        mistake = self._mistakes.pop(reader, None)
+        if mistake is not None:
+            # Who was gone before we could look has no address: a line without one must not keep back one that has it.
+            kind = mistake if peer is None else f"{mistake} (known)"
+            address = None if peer is None else _host(peer)
+            self._complain.warning(kind, "a producer's handshake failed", reason=mistake, address=address)
 
     def _accepted(self, reader: Reader, fd: int) -> None:
         with _connection(fd) as connection:
@@ -210,9 +232,7 @@ class Peers:
             except OSError:
                 return  # it ended by itself just now
         self.cut[reason] += 1
-        end = peer.name[1]
-        address = str(end[0]) if isinstance(end, tuple) else "ipc"
-        self._complain.warning(reason, message, address=address, connections=len(self._peers))
+        self._complain.warning(reason, message, address=_host(peer), connections=len(self._peers))
 
     def _received(self, fd: int, peer: _Peer) -> int | None:
         """Bytes that have come in on a connection; None if it has ended, or is no TCP connection, whose bytes nobody counts."""
@@ -221,6 +241,12 @@ class Peers:
                 return None
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
         return int(struct.unpack_from("=Q", info, _BYTES_RECEIVED)[0]) if len(info) == _INFO_SIZE else None
+
+
+def _host(peer: _Peer) -> str:
+    """Where it comes from."""
+    end = peer.name[1]
+    return str(end[0]) if isinstance(end, tuple) else "ipc"
 
 
 @contextmanager

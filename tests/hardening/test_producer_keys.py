@@ -15,10 +15,12 @@ import pytest
 import zmq
 
 from sse_daemon.curve_key import KeyPair, check_key, generate, read_secret
+from sse_daemon.participant import canonical
 from sse_daemon.producer import AckedProducer, Curve, Producer
+from sse_daemon.producer_keys import read_authorized
 from tests.hardening.curve import GREETING, Dealer, Guarded, ends, raw, ready
 from tests.integration.daemon import RunningDaemon, command
-from tests.integration.peers import connect, event, group, metrics, wait
+from tests.integration.peers import connect, event, group, metrics, tally, wait
 
 KEY = generate()
 LIMITS = {
@@ -119,7 +121,7 @@ def test_who_speaks_another_mechanism_than_curve_is_turned_away(daemon: Guarded,
 def test_null_spoken_by_hand_to_a_curve_socket_gets_nothing_in(daemon: Guarded) -> None:
     stored = metrics(daemon)["events_accepted_total"]
     frames = b"\x01\x011" + b"\x00" + bytes([len(event("*", "x"))]) + event("*", "x")
-    with raw(daemon.acked, GREETING, ready(b"DEALER"), frames) as connection:
+    with raw(daemon.acked, GREETING + ready(b"DEALER") + frames) as connection:
         assert ends(connection)
     assert metrics(daemon)["events_accepted_total"] == stored
 
@@ -253,6 +255,68 @@ def test_the_limits_of_a_producer_are_those_of_its_file_after_sighup(unstarted: 
         reload(unstarted)
         assert producer.ask(event(["a"], topic="x")) == "not_authorized"
         assert producer.ask(event(["a"], topic="y")) == "ok"
+
+
+def test_a_handshake_that_fails_is_logged_with_its_reason_and_address() -> None:
+    with Guarded() as daemon, raw(daemon.acked, GREETING) as null:
+        assert ends(null)
+        with dealer(daemon, None), Dealer(daemon.acked, generate().public, KEY):
+            told = (
+                "one side uses CURVE and the other does not",
+                "it left during the handshake, as one does that uses no CURVE",
+                "it does not use this daemon's public key",
+            )
+
+            def seen(fact: str) -> set[str]:
+                return {line[fact] for line in daemon.lines("a producer's handshake failed") if fact in line}
+
+            wait(lambda: seen("reason") == set(told), "all to be logged")
+            wait(lambda: seen("address") == {"127.0.0.1"}, "one whose connection was still there to be logged")
+            # Who tries again and again does not fill the log.
+            before = daemon.failed()
+            wait(lambda: daemon.failed() > before + 20, "more of them")
+            assert len(daemon.lines("a producer's handshake failed")) <= 4 * len(told)
+
+
+def test_what_is_refused_counts_for_its_producer_and_for_no_other(daemon: Guarded) -> None:
+    lost = metrics(daemon)["events_lost_total"]
+    with Dealer(daemon.acked, daemon.own.public, LIMITED["topics"]) as limited:
+        limited.send(event(["a"], topic="other", sender="own/1", n=1))
+        assert limited.answer() is not None
+    assert tally(daemon, "own/1")["refused"] == 1
+    with dealer(daemon, KEY) as known:
+        assert known.ask(event(["a"], sender="victim/1", n=1)) == "ok"
+    with dealer(daemon, LIMITED["runs"]) as mallory:
+        for frame in (event(["a"], sender="victim/1", n=50), event(["a"], sender="victim/1", n=60, ttl=-1)):
+            assert mallory.ask(frame) in ("not_authorized", "bad_ttl")
+        assert mallory.ask(event(["a"], sender="chat-api/9", n=3, ttl=-1)) == "bad_ttl"
+    assert (tally(daemon, "victim/1")["refused"], tally(daemon, "victim/1")["highest"]) == (0, 1)
+    assert tally(daemon, "chat-api/9")["refused"] == 1
+    with Producer(daemon.pubsub, name="pub", curve=Curve(LIMITED["topics"], daemon.own.public)) as pub:
+        pub.publish("x", to=["a"], topic="other")
+        wait(lambda: tally(daemon, pub.sender).get("lost") == 1, "it to be counted as lost")
+    assert metrics(daemon)["events_lost_total"] == lost + 1
+    assert any(line.get("producer") == "topics" for line in daemon.lines("message refused"))
+
+
+def test_what_a_producer_whose_key_was_taken_back_says_of_itself_counts_for_nothing(unstarted: Guarded) -> None:
+    unstarted.authorize("p", KEY.public)
+    with unstarted, dealer(unstarted, KEY) as producer:
+        assert producer.ask(event(["a"], sender="p/1", n=1)) == "ok"
+        (unstarted.folder / "p.toml").unlink()
+        reload(unstarted)
+        assert producer.ask(event(["a"], sender="p/1", n=2)) == "not_authorized"
+        assert tally(unstarted, "p/1")["refused"] == 0
+        assert unstarted.lines("message refused")[0]["address"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("content", ["not = [toml", 'public_key = "{public}"\nsecret_key = "{secret}"\n'])
+def test_what_is_said_of_a_producers_file_keeps_the_secret_on_its_machine(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.toml").write_text(content.replace("{public}", KEY.public).replace("{secret}", KEY.secret))
+    _, (mistake,) = read_authorized(tmp_path, canonical)
+    assert 'public_key = "..."' in mistake
+    assert "never the file that it makes" in mistake
+    assert KEY.secret not in mistake
 
 
 # Limits -----------------------------------------------------------------------------------------------------------------------

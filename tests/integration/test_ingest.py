@@ -365,6 +365,40 @@ def test_a_refused_number_is_not_remembered(shared: RunningDaemon, acked: Acked)
         assert received(client, acked, "again") == ["2", "3"]
 
 
+def test_what_is_refused_over_pubsub_is_lost_and_counted_for_its_producer(shared: RunningDaemon, pub: Pub) -> None:
+    before = metrics(shared)
+    for n, bad in enumerate(({"ttl": -1}, {}, {"ttl": -1}), 1):
+        pub.send(event(["told"], sender="told/1", n=n, **bad))
+    wait(lambda: tally(shared, "told/1").get("refused") == 2, "both to be refused")
+    wait(lambda: tally(shared, "told/1")["accepted"] == 1, "the good one")
+    row = tally(shared, "told/1")
+    assert (row["highest"], row["missing"], row["lost"]) == (3, 0, 2)
+    # A batch is lost whole, whether its events say whose they are or not.
+    pub.send(b"topic", event(["told"], sender="told/2", n=1), event(["a b"], sender="told/2", n=2), event(["told"]))
+    wait(lambda: tally(shared, "told/2").get("lost") == 2, "the batch to be refused")
+    after = metrics(shared)
+    assert after["events_lost_total"] == before["events_lost_total"] + 5
+    assert after["events_missing"] == before["events_missing"]
+
+
+def test_what_is_refused_on_the_acked_socket_is_no_gap_and_not_lost(shared: RunningDaemon, acked: Acked) -> None:
+    before = metrics(shared)["events_lost_total"]
+    for n, bad in enumerate(({"ttl": -1}, {"group": "no-such"}, {"to": ["a b"]}), 1):
+        acked.refused(event(**{"to": ["told"], "sender": "told/3", "n": n, **bad}))
+    acked.store(*(event(["told"], sender="told/3", n=n) for n in (4, 5, 6)))
+    row = tally(shared, "told/3")
+    assert (row["refused"], row["missing"], row["lost"], row["accepted"]) == (3, 0, 0, 3)
+    assert metrics(shared)["events_lost_total"] == before
+
+
+def test_the_log_says_whose_event_was_refused() -> None:
+    with RunningDaemon() as daemon, Acked(daemon.acked) as acked:
+        assert acked.refused(event(["x"], sender="whose/1", n=1), event(["x"], sender="whose/1", n=2, ttl=-1)) == ("bad_ttl", 1)
+        wait(lambda: bool(daemon.lines("message refused")), "the line")
+        line = daemon.lines("message refused")[0]
+        assert (line["from"], line["n"], line["address"], line["index"]) == ("whose/1", "2", "127.0.0.1", "1")
+
+
 @pytest.mark.parametrize("backend", ["memory://", "sqlite://{directory}/log.db"])
 def test_what_is_remembered_no_longer_is_refused_and_never_stored_twice(backend: str) -> None:
     config = "[backend]\ndedupe_window = 0.3"

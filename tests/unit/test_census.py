@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sse_daemon.census import RATE_SPAN, Census
+from sse_daemon.census import MAX_SPANS, RATE_SPAN, Census, Spans
 
 
 def stored(census: Census, *numbers: int, sender: str = "run", now: float = 1000.0) -> None:
@@ -23,13 +23,77 @@ def test_numbers_that_never_came_are_missing_until_they_come() -> None:
     assert (census.missing, census.accepted) == (0, 5)
 
 
-def test_a_refused_number_is_missing_until_it_is_stored() -> None:
+def refuse(census: Census, *numbers: int, code: str = "bad_ttl", lost: bool = True) -> None:
+    for n in numbers:
+        census.refuse(code, 1, [("run", n)], 1000.0, lost=lost)
+
+
+def test_a_refused_number_came_and_is_no_gap() -> None:
+    census = Census(10)
+    refuse(census, 1, 2, 3)
+    stored(census, 4, 5, 7)
+    refuse(census, 9)
+    tally = census.tallies["run"]
+    assert (tally.refused, tally.lost, tally.accepted, tally.highest, tally.missing) == (4, 4, 3, 9, 2)
+
+
+def test_a_refused_number_that_is_stored_later_hides_no_gap() -> None:
     census = Census(10)
     stored(census, 1)
-    census.refuse("overloaded", "run", 2, 1000.0, lost=False)
-    assert (census.missing, census.tallies["run"].refused) == (1, 1)
-    stored(census, 2, 3)
-    assert census.missing == 0
+    refuse(census, 2, 2, code="overloaded", lost=False)
+    assert (census.missing, census.tallies["run"].refused) == (0, 2)
+    stored(census, 2, 4)
+    assert census.missing == 1
+
+
+def test_a_number_that_was_stored_and_is_refused_then_hides_no_gap() -> None:
+    census = Census(10)
+    stored(census, 1, 2, 4)
+    refuse(census, 1, 2, 4)
+    assert census.missing == 1
+
+
+def test_what_was_refused_at_once_does_not_make_gaps_of_what_is_refused_later() -> None:
+    census = Census(10)
+    refuse(census, *range(1001, 1101), code="overloaded")
+    refuse(census, *range(1, 1001), code="storage_full")
+    assert (census.missing, census.lost) == (0, 1100)
+
+
+def test_the_events_of_a_message_are_lost_whether_it_is_known_whose_they_are_or_not() -> None:
+    census = Census(10)
+    census.refuse("too_many_frames", 2000, [("run", 1), (None, None)], 1000.0, lost=True)
+    assert (census.lost, census.tallies["run"].lost, census.refused) == (2000, 1, {"too_many_frames": 1})
+
+
+def test_refused_numbers_take_bounded_memory_and_hide_no_gap_beyond_it() -> None:
+    census = Census(10)
+    for n in range(1, 10 * MAX_SPANS, 2):
+        refuse(census, n)
+    tally = census.tallies["run"]
+    assert tally.told.count == MAX_SPANS
+    assert tally.missing == tally.highest - MAX_SPANS
+    census = Census(10)
+    refuse(census, *range(1, 10 * MAX_SPANS))
+    stored(census, *range(2, 10 * MAX_SPANS, 2))
+    assert census.tallies["run"].told.count <= MAX_SPANS
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 12)), max_size=60))
+def test_spans_are_what_a_set_would_say(steps: list[tuple[bool, int]]) -> None:
+    spans, numbers = Spans(), set[int]()
+    for add, n in steps:
+        if add:
+            spans.add(n)
+            numbers.add(n)
+        else:
+            spans.discard(n)
+            numbers.discard(n)
+        assert spans.count == len(numbers)
+    for n in range(1, 13):
+        before = spans.count
+        spans.discard(n)
+        assert before - spans.count == (n in numbers)
 
 
 def test_a_producer_met_in_the_middle_of_its_run_has_no_gap() -> None:
@@ -59,15 +123,15 @@ def test_a_repeat_of_a_stranger_makes_no_entry() -> None:
 def test_what_is_too_old_says_nothing_about_gaps() -> None:
     census = Census(10)
     stored(census, 100)
-    census.refuse("too_old", "run", 1, 1000.0, lost=True)
+    refuse(census, 1, code="too_old")
     assert (census.missing, census.lost) == (0, 1)
 
 
 def test_losses_are_counted_in_all_and_by_producer() -> None:
     census = Census(10)
-    census.refuse("storage_full", "run", 1, 1000.0, lost=True)
-    census.refuse("storage_full", "run", 2, 1000.0, lost=False)
-    census.refuse("storage_full", None, None, 1000.0, lost=True)
+    refuse(census, 1, code="storage_full")
+    refuse(census, 2, code="storage_full", lost=False)
+    census.refuse("storage_full", 1, [(None, None)], 1000.0, lost=True)
     assert (census.lost, census.tallies["run"].lost, census.tallies["run"].refused) == (2, 1, 2)
 
 

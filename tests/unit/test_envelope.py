@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sse_daemon.envelope import RESERVED_TYPES, Bounds, Parsed, Unresolved, parse, resolve
+from sse_daemon.envelope import ORIGINS_BYTES, RESERVED_TYPES, Bounds, Parsed, Unresolved, origins, parse, resolve
 from sse_daemon.errors import Refusal
 from sse_daemon.event import Draft, Group, Record, Topic
 from sse_daemon.header import MAX_N, MAX_TTL
@@ -448,3 +448,21 @@ def test_an_event_is_for_exactly_those_it_names(to: list[str], members: list[str
     channels = channels_of(frame, g=tuple(members))
     assert set(channels) == {f"participant/{key}" for key in named}
     assert len(channels) == len(named)
+
+
+def test_origins_of_what_is_refused_are_read_where_they_can_be() -> None:
+    good, bad = b'{"to":["a b"],"from":"run","n":7}\nx', b'{"from":"run"}'
+    assert origins([good], 10) == (1, [("run", 7)])
+    assert origins([b"topic", good, bad, b"\xff", b'{"from":"a\\u001b[31m","n":1}'], 10) == (
+        4,
+        [("run", 7), (None, None), (None, None), (None, None)],
+    )
+    assert origins([b"no header"], 10) == (1, [(None, None)])
+    assert origins([], 10) == (0, [])
+
+
+def test_origins_of_more_events_or_headers_than_are_welcome_are_not_read() -> None:
+    frame = b'{"from":"run","n":7}\n'
+    assert origins([frame] * 5, 2) == (5, [("run", 7)] * 2)
+    long = b'{"from":"run","n":7,"data":"' + b"x" * (ORIGINS_BYTES * 2 // 5) + b'"}'
+    assert origins([long] * 4 + [frame], 10) == (5, [("run", 7)] * 2 + [(None, None)] * 2 + [("run", 7)])
