@@ -10,8 +10,8 @@ from collections.abc import Callable
 from sse_daemon.config_tables import StreamsConfig
 from sse_daemon.errors import RequestRefused
 
-RESERVED_FILES = 256
-"""Open files kept back for everything that is not a stream: logs, the database, the sockets of operators and producers."""
+RESERVED_FILES = 384
+"""Open files kept back for what is no stream: those that clients do not get at all (`listener.KEPT_BACK`), and 128 for who has just come."""
 TOLD_KEPT = 10_000
 """Clients remembered as sent away with a `retry`."""
 

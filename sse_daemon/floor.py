@@ -24,7 +24,7 @@ from sse_daemon.event import Logged
 from sse_daemon.followed import Followed
 from sse_daemon.guests import Guests
 from sse_daemon.hub import Hub
-from sse_daemon.listener import Listener, name_of
+from sse_daemon.listener import KEPT_BACK, Listener, name_of
 from sse_daemon.liveness import Liveness, Timing
 from sse_daemon.longpoll import Held, LongPoll
 from sse_daemon.loop_lag import LoopLag
@@ -106,7 +106,7 @@ class Floor:
         """Accepts from the first of these sets of sockets, once it can tell who asks. Raises AuthUnusable."""
         await self._authenticator.open([name_of(each) for each in sockets[0]])
         send_buffer = self.config.streams.send_buffer
-        self._listeners = [Listener(each, self._loop, send_buffer, self._entrance.serve) for each in sockets[0]]
+        self._listeners = [Listener(each, self._loop, send_buffer, self._entrance.serve, KEPT_BACK) for each in sockets[0]]
         for listener in self._listeners:
             listener.start()
 

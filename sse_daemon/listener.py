@@ -6,7 +6,9 @@ import asyncio
 import errno
 import fcntl
 import logging
+import math
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -19,8 +21,11 @@ from sse_daemon.log import Sometimes
 ACCEPTS_A_TURN = 16
 """Connections taken before the loop gets a turn: 128, Tornado's number, held it for 60 ms."""
 BACKLOG = 4096
+KEPT_BACK = 256
+"""Open files that connections of clients never take, or a quarter of them where that is less: 200 producers, 32 operators and 16 questions
+to an application fit. It has to hold: a connection that waits for libzmq, which finds no file for it, keeps its thread spinning."""
 PAUSE = 0.5
-"""Seconds without accepting after the process has run out of files: what waits stays in the kernel's queue."""
+"""Seconds without accepting when there are no more files to be had: what waits stays in the kernel's queue."""
 DEFER = 1
 """Seconds for which the kernel keeps a connection to itself that has not said anything; what is accepted then brings its request."""
 USER_TIMEOUT_AFTER = 10.0
@@ -36,13 +41,19 @@ Accepted = Callable[[socket.socket, Any], None]
 
 
 class Listener:
-    """Accepts from one listening socket: accepted(socket, the kernel's name of the peer) for each connection."""
+    """Accepts from one listening socket: accepted(socket, the kernel's name of the peer) for each connection.
 
-    def __init__(self, listening: socket.socket, loop: asyncio.AbstractEventLoop, send_buffer: int, accepted: Accepted) -> None:
+    kept_back: how many of the files that this process may open are not for these connections.
+    """
+
+    def __init__(
+        self, listening: socket.socket, loop: asyncio.AbstractEventLoop, send_buffer: int, accepted: Accepted, kept_back: int = 0
+    ) -> None:
         self.socket = listening
         self._loop = loop
         self._send_buffer = send_buffer
         self._accepted = accepted
+        self._kept_back = kept_back
         self._complain = Sometimes(_log, loop.time)
         self._pause: asyncio.TimerHandle | None = None
 
@@ -59,6 +70,10 @@ class Listener:
             self._loop.remove_reader(self.socket.fileno())
 
     def _accept(self) -> None:
+        end = self._end()
+        if self._kept_back and lowest_free(self.socket.fileno()) >= end:
+            self._wait("the limit of open files is near")
+            return
         for _ in range(ACCEPTS_A_TURN):
             try:
                 connection, peer = self.socket.accept()
@@ -72,14 +87,35 @@ class Listener:
             connection.setblocking(False)
             if self.socket.family == socket.AF_UNIX:  # these do not inherit it
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+            number = connection.fileno()
             self._accepted(connection, peer)
+            if number >= end - 1:
+                return  # the next turn looks whether there is another
+
+    def _end(self) -> int:
+        """Connections get numbers below this. The kernel gives the lowest that is free, so counting them is not needed."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return files - min(self._kept_back, files // 4)
 
     def _exhausted(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:
             raise error
-        self._complain.warning("exhausted", "cannot accept connections, pausing", error=error.strerror)
+        self._wait(error.strerror or str(error))
+
+    def _wait(self, why: str) -> None:
+        self._complain.warning("exhausted", "cannot accept connections, pausing", error=why)
         self._loop.remove_reader(self.socket.fileno())
         self._pause = self._loop.call_later(PAUSE, self.start)
+
+
+def lowest_free(file: int) -> float:
+    """The number that the next file of this process gets; infinite if it can open none. file: any that is open."""
+    try:
+        found = os.dup(file)
+    except OSError:
+        return math.inf
+    os.close(found)
+    return found
 
 
 def listen(address: str, send_buffer: int, stall_timeout: float) -> tuple[socket.socket, TextIO | None]:

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import Application
 
-from sse_daemon.buckets import counted_as
-from sse_daemon.listener import peer_name
 from sse_daemon.log import Sometimes, logger
 from sse_daemon.web_client import Client
+from sse_daemon.web_crowd import Crowd
 from sse_daemon.web_handlers import Events, Health, Nothing, Ready
 from sse_daemon.web_lean import LeanDoor
 from sse_daemon.web_request import pattern
@@ -31,38 +29,29 @@ _log = logger("web")
 
 
 class _Server(HTTPServer):
-    """Tornado's server, which knows how many connections each address has here: those that say nothing, dribble, or wait."""
+    """Tornado's server, which knows how many connections each address has here."""
 
-    most = 0
-    shared: tuple[str, ...] = ()
+    crowd: Crowd
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
-        self._of: Counter[str] = Counter()
         self._complain = Sometimes(_log, asyncio.get_running_loop().time)
 
     def has_room(self, peer: Any) -> bool:
         """Whether another connection of this peer may be read from."""
-        name = counted_as(peer_name(peer), self.shared)
-        if not self.most or name is None or self._of[name] < self.most:
+        name = self.crowd.name(peer)
+        if self.crowd.has_room(name):
             return True
         self._complain.warning("crowded", "too many connections of one address", address=name)
         return False
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        self._count(address, 1)
+        self.crowd.add(self.crowd.name(address))
         super().handle_stream(stream, address)
 
     def on_close(self, server_conn: Any) -> None:
         super().on_close(server_conn)
-        self._count(server_conn.context.address, -1)
-
-    def _count(self, peer: Any, by: int) -> None:
-        name = counted_as(peer_name(peer), self.shared)
-        if name is not None:
-            self._of[name] += by
-            if not self._of[name]:
-                del self._of[name]
+        self.crowd.remove(self.crowd.name(server_conn.context.address))
 
 
 class Entrance:
@@ -80,7 +69,7 @@ class Entrance:
             max_body_size=MAX_REQUEST_BODY,
             decompress_request=False,
         )
-        self._http.most, self._http.shared = http.max_per_address, site.config().shared_addresses
+        self._http.crowd = Crowd(http.max_per_address, site.config().shared_addresses)
 
     def serve(self, connection: socket.socket, peer: Any) -> None:
         """Answers what comes on an accepted connection."""

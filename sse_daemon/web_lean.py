@@ -9,6 +9,7 @@ long-polls, anything behind the head.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import socket
 from http.client import responses
@@ -23,12 +24,15 @@ from sse_daemon.listener import peer_name
 from sse_daemon.log import logger
 from sse_daemon.request import Request
 from sse_daemon.web_answer import Answer, away, common_headers, explained, failure
+from sse_daemon.web_crowd import Crowd
 from sse_daemon.web_opening import Away, Opening, decide, join
 from sse_daemon.web_request import check, request_of
 from sse_daemon.web_site import Site
 
 MAX_PARAMETERS = 100
 """Query parameters of a plain request."""
+MAX_ANSWERED = 4096
+"""Connections that are being answered at a time. What they wait for, the log or an application, is late for everybody."""
 MAX_STRAY = 65536
 """Bytes of what a client says behind its request that are read before its connection is closed."""
 
@@ -46,11 +50,16 @@ class LeanDoor:
     def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
         self._site = site
         self._loop = loop
-        self._longest = site.config().http.max_header
-        self._answering: dict[asyncio.Task[None], socket.socket] = {}
+        http = site.config().http
+        self._longest = http.max_header
+        self._crowd = Crowd(http.max_per_address, site.config().shared_addresses)
+        self._answering: dict[asyncio.Task[None], tuple[socket.socket, str | None]] = {}
 
     def take(self, connection: socket.socket, peer: Any) -> bool:
-        """Takes the connection if its request is plain; False: it is untouched."""
+        """Takes the connection if its request is plain and there is room for its address; False: it is untouched."""
+        name = self._crowd.name(peer)
+        if not self._crowd.has_room(name):
+            return False
         try:
             seen = connection.recv(self._longest, socket.MSG_PEEK)
         except OSError:  # nothing yet, or a client that has gone: Tornado finds out
@@ -60,7 +69,8 @@ class LeanDoor:
             return False
         connection.recv(len(seen))
         task = self._loop.create_task(self._answer(connection, request))
-        self._answering[task] = connection
+        self._answering[task] = connection, name
+        self._crowd.add(name)
         task.add_done_callback(self._answered)
         return True
 
@@ -95,7 +105,8 @@ class LeanDoor:
             _finish(connection, self._bytes_of(decision, request))
 
     def _answered(self, task: asyncio.Task[None]) -> None:
-        connection = self._answering.pop(task)
+        connection, name = self._answering.pop(task)
+        self._crowd.remove(name)
         if task.cancelled():
             connection.close()
         elif (defect := task.exception()) is not None:
@@ -105,7 +116,8 @@ class LeanDoor:
     async def _decide(self, request: Request) -> Opening | Answer:
         try:
             check(self._site, request.header)
-            decision = await decide(self._site, request, chunked=True)
+            crowded = len(self._answering) > MAX_ANSWERED
+            decision = _crowded(request) if crowded else await decide(self._site, request, chunked=True)
         except (RequestRefused, BackendError) as error:
             return explained(request, error)
         except Exception:  # noqa: BLE001
@@ -124,6 +136,12 @@ class LeanDoor:
         ]
         headers = {**dict(common), **dict(ending), **dict(answer.headers)}
         return sse.head(f"{answer.status} {responses[answer.status]}", headers.items()) + answer.body
+
+
+def _crowded(request: Request) -> Away:
+    # Who asks is not known yet. As somebody else each time it gets a `retry` each time; a browser would take a 503 as final.
+    refused = RequestRefused(503, "overloaded", "too many wait just now; come back later")
+    return Away(request, f"{random.getrandbits(48):x}", "overload", refused)
 
 
 def _is_plain(start: RequestStartLine, headers: HTTPHeaders) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import socket
 import time
 from typing import NamedTuple, TypeAlias
@@ -144,8 +145,10 @@ def bare(iostream: IOStream) -> socket.socket | None:
     # What IOStream has read already would be invisible to us.
     more = asyncio.ensure_future(iostream.read_bytes(1, partial=True))
     try:
+        if more.done():
+            return None
         # A second descriptor of the connection: the first one goes with the IOStream, which has no way to let go of it.
-        return None if more.done() else socket.socket(fileno=iostream.socket.dup().detach())
+        second = os.dup(iostream.socket.fileno())
     except OSError as error:
         # The client finds its connection closed without an answer: a browser's EventSource too then comes back.
         _sparing.info("stream not opened", error=error.strerror)
@@ -153,6 +156,17 @@ def bare(iostream: IOStream) -> socket.socket | None:
     finally:
         more.add_done_callback(_ignore_closed)
         iostream.close()
+    return socket.socket(fileno=_lowered(second))
+
+
+def _lowered(file: int) -> int:
+    """The same file by the lowest number that is free, if that is lower: high ones are not for clients (`listener.KEPT_BACK`)."""
+    try:
+        lower = os.dup(file)
+    except OSError:  # whatever was freed a moment ago is in use again
+        return file
+    os.close(max(file, lower))
+    return min(file, lower)
 
 
 def _ignore_closed(future: asyncio.Future[bytes]) -> None:

@@ -55,6 +55,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
             "web_request",
             "web_answer",
             "web_opening",
+            "web_crowd",
             "web_lean",
             "web_handlers",
             "web_session",

@@ -1,7 +1,7 @@
 """What strangers can do to the daemon by connecting: each time the others are served as if nothing were, and it is over by itself.
 
-More of this where it belongs: stalled readers in tests/integration/test_slow.py, stray bytes and malformed heads in test_http.py,
-connections that come and go in test_lifecycle.py.
+More of this where it belongs: files that run out in test_no_files_left.py, stalled readers in tests/integration/test_slow.py, stray bytes
+and malformed heads in test_http.py, connections that come and go in test_lifecycle.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import re
-import resource
 import select
 import socket
 import statistics
@@ -27,7 +26,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.integration.daemon import RunningDaemon
-from tests.integration.peers import Acked, Client, ask, connect, event, files_of, metrics, operator, resident, wait
+from tests.integration.peers import Acked, Client, ask, connect, event, files_of, metrics, resident, wait
 
 MIB = 1024 * 1024
 QUICK = "[http]\nheader_timeout = 2.0\nbody_timeout = 2.0\n"
@@ -147,28 +146,6 @@ def cpu_of(pid: int) -> float:
     """Seconds of processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_without_files_left_it_does_not_spin_and_operators_get_through() -> None:
-    with RunningDaemon("[streams]\nheartbeat = 0.1\n") as daemon, Acked(daemon.acked) as acked, ExitStack() as stack:
-        stays = stack.enter_context(connect(daemon, "stays", heartbeat="event"))
-        before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (files_of(daemon.pid) + 40, before[1]))
-        crowd = [stack.enter_context(plug(daemon.http_port)) for _ in range(100)]
-        for connection in crowd:
-            connection.sendall(b"GET /ev")
-        wait(lambda: daemon.lines("cannot accept connections, pausing"), "it to notice")
-        begun, used = time.monotonic(), cpu_of(daemon.pid)
-        for number in range(20):
-            acked.store(event(["stays"], str(number)))
-            wait(lambda number=number: len(stays.of("heartbeat")) > number, "time in which it could spin", [stays])  # type: ignore[misc]
-        assert (cpu_of(daemon.pid) - used) / (time.monotonic() - begun) < 0.5
-        assert stays.wait_events(20)[-1] == "19"
-        assert len(daemon.lines()) < 30
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
-        assert operator(daemon, "/stats")["metrics"]["streams"] == 1
-        with connect(daemon, "new"):
-            pass
 
 
 def test_one_address_has_a_limit_of_connections_and_of_streams_and_a_pace() -> None:

@@ -565,12 +565,12 @@ def test_many_clients_that_close_at_once_disturb_nobody() -> None:
 def test_without_files_left_it_serves_on_and_recovers() -> None:
     with RunningDaemon() as daemon, ExitStack() as stack, Acked(daemon.acked) as acked:
         stays = stack.enter_context(connect(daemon, "stays"))
-        limit = 320  # more than what is kept back from streams: some of those who ask are let in, and need another file
+        limit = 600  # more than what is kept back from streams: some of those who ask are let in, and need another file
         before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", daemon.http_port))) for _ in range(400)]
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", daemon.http_port))) for _ in range(600)]
         wait(lambda: daemon.lines("cannot accept connections, pausing"), "it to notice")
-        # Those who had come in before ask only now, when there is not a file left.
+        # Those who had come in before ask only now, when there is not a file left for clients.
         for sock in idle:
             sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Public-Key: a\r\n\r\n")
         acked.store(event(["stays"], "1"))

@@ -9,6 +9,7 @@ import pytest
 from sse_daemon.config_tables import StreamsConfig
 from sse_daemon.door import RESERVED_FILES, TOLD_KEPT, Door
 from sse_daemon.errors import RequestRefused
+from sse_daemon.listener import KEPT_BACK
 
 
 class World:
@@ -51,6 +52,7 @@ def test_open_files_bound_it_whatever_is_configured(files: int) -> None:
         assert world.door.most == 50
         resource.setrlimit(resource.RLIMIT_NOFILE, (RESERVED_FILES - 1, files))
         assert world.door.most == 1  # never none at all
+    assert RESERVED_FILES > KEPT_BACK, "who is sent away has to be let in first"
 
 
 def test_draining_comes_before_everything() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sse_daemon.errors import AddressError
-from sse_daemon.listener import ACCEPTS_A_TURN, Listener, listen, listen_unix, name_of, peer_name
+from sse_daemon.listener import ACCEPTS_A_TURN, Listener, listen, listen_unix, lowest_free, name_of, peer_name
 from tests.conftest import LogWatch
 
 Until = Callable[..., Awaitable[Any]]
@@ -70,9 +70,9 @@ class Collected:
 
 
 @contextmanager
-def listener(listening: socket.socket) -> Iterator[tuple[Listener, Collected]]:
+def listener(listening: socket.socket, kept_back: int = 0) -> Iterator[tuple[Listener, Collected]]:
     collected = Collected()
-    made = Listener(listening, asyncio.get_running_loop(), BUFFER, collected)
+    made = Listener(listening, asyncio.get_running_loop(), BUFFER, collected, kept_back)
     made.start()
     try:
         yield made, collected
@@ -264,6 +264,28 @@ async def test_it_can_be_stopped_while_it_pauses(until: Until, expect_log: LogWa
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             made.stop()
             assert made._pause is not None and made._pause.cancelled()
+
+
+async def test_it_pauses_before_the_files_that_it_is_to_leave(until: Until, expect_log: LogWatch) -> None:
+    expected = expect_log("sse_daemon.listener", "cannot accept")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with tcp() as listening, ExitStack() as stack:
+        clients = [stack.enter_context(connect(listening)) for _ in range(40)]
+        first = lowest_free(listening.fileno())
+        assert isinstance(first, int)
+        with listener(listening, kept_back=8) as (_, collected):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first + 18, hard))
+            try:
+                await until(lambda: expected.seen)
+                assert max(connection.fileno() for connection in collected.connections) == first + 9
+                assert lowest_free(listening.fileno()) == first + 10, "there are files, but not for these"
+                collected.close()
+                await until(lambda: len(collected.connections) >= 20)
+                assert max(connection.fileno() for connection in collected.connections) <= first + 9
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await until(lambda: len(collected.peers) == len(clients))
+    assert len(expected.seen) == 1
 
 
 def test_names() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from sse_daemon import web_lean
 from sse_daemon.auth import Asking, Grant
 from sse_daemon.auth_claim import Claim
 from sse_daemon.participant import canonical
@@ -161,3 +162,31 @@ async def test_many_that_come_at_once_are_answered_while_one_waits_for_the_log(h
         assert (await house.loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 200 ")
     with pytest.raises(BlockingIOError):
         waiting.recv(1)
+
+
+async def test_beyond_so_many_that_wait_the_others_are_sent_away(
+    house: House, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_lean, "MAX_ANSWERED", 2)
+    waiting = [house.ask(f"w{i}") for i in range(2)]
+    await until(lambda: house.backend.asked == 2)
+    for key in ("a", "a"):  # nobody knows yet whether these are the same, and a second 503 would be final for a browser
+        assert b'"reason":"overload"' in await answer(house.ask(key))
+    assert (await answer(house.ask("a", accept="*/*"))).startswith(b"HTTP/1.1 503 ")
+    house.backend.go.set()
+    await until(lambda: house.hub.opened == 2)
+    assert (await house.loop.sock_recv(waiting[0], 65536)).startswith(b"HTTP/1.1 200 ")
+    house.ask("b")
+    await until(lambda: house.hub.opened == 3)
+
+
+async def test_who_has_too_many_that_wait_is_left_to_the_server(house: House, until: Until) -> None:
+    house.config = evolve(house.config, http=evolve(house.config.http, max_per_address=2))
+    door = lean(house)
+    taken = [door.take(house.connection(get(KEY))[0], ("192.0.2.1", i)) for i in range(2)]
+    (ours, _), (other, _) = house.connection(get(KEY)), house.connection(get(KEY))
+    assert taken == [True, True] and not door.take(ours, ("192.0.2.1", 3)) and door.take(other, ("192.0.2.2", 3))
+    house.backend.go.set()
+    await until(lambda: house.hub.opened == 3)
+    assert door.take(ours, ("192.0.2.1", 3))
+    await until(lambda: house.hub.opened == 4)
