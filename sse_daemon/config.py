@@ -118,6 +118,9 @@ _ROUTE_KEYS = _kinds(Route)
 _VARIABLES: Mapping[str, tuple[str, str]] = {variable(table, key): (table, key) for table in _KEYS for key in _KEYS[table]}
 
 
+_MODES_BY_KEY = {"token_keys": "token", "trusted_proxies": "trusted-proxy", "hook_url": "hook"}
+"""The mode that each of these is for, and cannot do without it."""
+
 # Kubernetes sets these in every container beside a service that is named sse-daemon; nobody wrote them by mistake.
 _FOREIGN = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
@@ -266,6 +269,7 @@ class _Reader:
     def config(self, dev: bool) -> Config:
         """What was collected, if there is no mistake. Raises ConfigError."""
         self._check_backend()
+        self._check_mode()
         tables = {table: self._table(table) for table in TABLES}
         if dev:
             self._check_dev(addresses(tables["http"], tables["ingest"], tables["admin"]))
@@ -301,6 +305,15 @@ class _Reader:
             self.check_url(self.values["backend"]["url"])
         except ValueError as error:
             self.mistakes.append(f"{self.places['backend.url']}: {error}")
+
+    def _check_mode(self) -> None:
+        """Who sets one mode up and chooses none would get the default, which is another one."""
+        if "auth.mode" in self.places or "auth.mode" in self.bad:
+            return
+        for key, mode in _MODES_BY_KEY.items():
+            if self.values["auth"].get(key):
+                wrong = f"has no effect in mode {shown(AuthConfig().mode)}, the default"
+                self.mistakes.append(f"{self.places[f'auth.{key}']}: {wrong}; [auth] mode = {shown(mode)} beside it")
 
     def _check_dev(self, listening: Iterable[tuple[str, str, Tcp | Unix]]) -> None:
         for key, text, address in listening:

@@ -485,6 +485,26 @@ def test_a_right_value(file: Path, dotted: str, value: str) -> None:
     assert mistakes(file, f"[{table}]\n{key} = {value}\n") == []
 
 
+@pytest.mark.parametrize(
+    ("line", "mode"),
+    [
+        ('hook_url = "http://127.0.0.1:8000/who"', "hook"),
+        ('token_keys = "/keys.pem"', "token"),
+        ('trusted_proxies = ["127.0.0.1"]', "trusted-proxy"),
+    ],
+)
+def test_what_sets_up_a_mode_that_is_not_chosen_is_a_mistake(file: Path, line: str, mode: str) -> None:
+    key = line.partition(" ")[0]
+    (mistake,) = mistakes(file, f"[auth]\n{line}\n")
+    assert mistake == f"[auth] {key}: has no effect in mode 'proof', the default; [auth] mode = {mode!r} beside it"
+    # Whoever has chosen a mode means it: a variable for a try, --dev, or the others that are kept for later.
+    assert mistakes(file, f'[auth]\nmode = "proof"\n{line}\n') == []
+    assert mistakes(file, f"[auth]\n{line}\n", {"SSE_DAEMON_AUTH_MODE": "claim"}) == []
+    assert mistakes(file, f"[auth]\n{line}\n", dev=True) == []
+    assert len(mistakes(file, f'[auth]\nmode = "nonsense"\n{line}\n')) == 1
+    assert mistakes(file, "[auth]\ntrusted_proxies = []\n") == []
+
+
 def test_a_password_in_the_url_of_a_backend_is_not_repeated(file: Path) -> None:
     (mistake,) = mistakes(file, '[backend]\nurl = "redis:secret@host"\n')
     assert "secret" not in mistake
