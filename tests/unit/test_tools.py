@@ -44,4 +44,5 @@ def test_where_all_is_there_nothing_is_said(tmp_path: Path, install: str) -> Non
 
 def absolute() -> list[str]:
     """The programs that it looks for at one place only."""
-    return [words[1] for line in TOOLS.read_text().splitlines() if (words := line.split())[:1] == ["need"] and "/" in words[1]]
+    needs = TOOLS.read_text().partition("\nelse\n")[2].splitlines()
+    return [words[1] for line in needs if (words := line.split())[:1] == ["need"] and "/" in words[1]]
