@@ -261,16 +261,15 @@ def test_a_handshake_that_fails_is_logged_with_its_reason() -> None:
     with Guarded() as daemon, raw(daemon.acked, GREETING) as null:
         assert ends(null)
         with dealer(daemon, None), Dealer(daemon.acked, generate().public, KEY):
-            told = (
-                "one side uses CURVE and the other does not",
-                "it left during the handshake, as one does that uses no CURVE",
-                "it does not use this daemon's public key",
-            )
+            told = {"one side uses CURVE and the other does not", "it does not use this daemon's public key"}
+            # Who uses no CURVE leaves by itself when it hears of it: which end is first is chance.
+            left = "it left during the handshake, as one does that uses no CURVE"
 
             def seen(fact: str) -> set[str]:
                 return {line[fact] for line in daemon.lines("a producer's handshake failed") if fact in line}
 
-            wait(lambda: seen("reason") == set(told), "all to be logged")
+            wait(lambda: seen("reason") >= told, "both to be logged")
+            assert seen("reason") <= {*told, left}
             # The address is that of a connection, which may be gone when its end is heard of.
             assert seen("address") <= {"127.0.0.1"}
             # Who tries again and again does not fill the log.
