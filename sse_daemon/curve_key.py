@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import zmq
 
+from sse_daemon import key_file
+
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _DIGITS = {character: digit for digit, character in enumerate(_ALPHABET)}
 LENGTH = 40
-MAX_FILE = 65_536
-"""Bytes of a key's file: room for a list of recipients, and an end to what is read by mistake."""
-
 
 _SECRET_FILE = "a file as `sse-daemon keygen --curve` makes it"
 
@@ -92,22 +91,16 @@ def read_secret(path: Path, credentials: str | None = None) -> KeyPair:
     credentials: a folder whose files are not for others whatever their mode looks like, as systemd's CREDENTIALS_DIRECTORY: it lets
     the service's user read them by an access list, which shows as the group's bits.
     """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}; a file that this user can read") from None
     guarded = credentials is not None and path.parent == Path(credentials)
-    if mode & (0o007 if guarded else 0o077):
-        raise ValueError(f"has mode {mode & 0o777:04o}, so that others may read the key; chmod 600")
-    return _pair(table(content, _SECRET_FILE))
+    return _pair(table(path, _SECRET_FILE, 0o007 if guarded else 0o077))
 
 
-def table(content: bytes, wanted: str) -> dict[str, object]:
-    """The TOML in a key's file. wanted: what would be right. Raises ValueError, without anything of the file."""
-    if len(content) > MAX_FILE:
-        raise ValueError(f"has more than {MAX_FILE} bytes; a key's file")
+def table(path: Path, wanted: str, forbidden: int = 0) -> dict[str, object]:
+    """The TOML in a key's file. wanted: what would be right; forbidden: the bits of a mode that let others read it.
+
+    Raises ValueError like `read_secret`.
+    """
+    content = key_file.read(path, "a key's file", forbidden, "others may read the key; chmod 600")
     try:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):

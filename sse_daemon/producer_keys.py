@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sse_daemon.config_tables import IngestConfig
-from sse_daemon.curve_key import MAX_FILE, KeyPair, check_key, read_secret, table
+from sse_daemon.curve_key import KeyPair, check_key, read_secret, table
 from sse_daemon.errors import ConfigError, InvalidParticipant
 from sse_daemon.participant import Canonical
 from sse_daemon.rights import Rights
@@ -76,11 +76,7 @@ def read_authorized(folder: Path, read_key: Canonical) -> tuple[Authorized, list
 
 
 def _read(path: Path, read_key: Canonical) -> tuple[str, Rights]:
-    try:
-        with path.open("rb") as file:
-            found = table(file.read(MAX_FILE + 1), _FILE)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}; a file that this user can read") from None
+    found = table(path, _FILE)
     if "secret_key" in found:
         raise ValueError(f"has a secret_key, which is for its producer alone; {_FILE}")
     # A misspelt limit would be none.

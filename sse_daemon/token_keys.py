@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from sse_daemon import ed25519
+from sse_daemon import ed25519, key_file
 from sse_daemon.auth_book import TokenKey, TokenKeys
 from sse_daemon.config_tables import AuthConfig
 from sse_daemon.errors import ConfigError, InvalidParticipant
 
-MAX_FILE = 64 * 1024
 MAX_KID = 256
 
 _BEGIN = b"-----BEGIN "
@@ -34,17 +32,7 @@ def load(auth: AuthConfig) -> TokenKeys:
 
 def read(path: Path) -> TokenKeys:
     """The keys of the file, at least one. Raises ValueError with what is wrong; what would be right."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}; a file that this user can read") from None
-    if mode & 0o002:
-        raise ValueError(f"has mode {mode & 0o777:04o}, so that anybody may put a key there; chmod o-w")
-    if len(content) > MAX_FILE:
-        raise ValueError(f"has more than {MAX_FILE} bytes; {_WANTED}")
-    return parse(content)
+    return parse(key_file.read(path, _WANTED, 0o002, "anybody may put a key there; chmod o-w"))
 
 
 def parse(content: bytes) -> TokenKeys:

@@ -37,7 +37,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         *("gate", "rights", "forwarded"),
     ),
     3: (
-        *("backend", "timely", "auth", "log", "link", "curve_key"),
+        *("backend", "timely", "auth", "log", "link", "key_file", "curve_key"),
         *("config_kinds", "config_hook", "config_route", "config_tables", "config_change", "config_plain", "config"),
         *("keys", "nonce_file", "auth_book", "auth_link", "auth_claim", "auth_session", "auth_proof", "auth_proxy"),
         *("auth_question", "hook_client", "auth_asker", "auth_hook", "token_keys", "auth_token", "auth_modes"),
@@ -70,7 +70,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
 # Libraries for programs that are not the daemon: light, each a ladder of its own on top of these modules.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "producer": (
-        ("errors", "event", "participant", "header", "curve_key"),
+        ("errors", "event", "participant", "header", "key_file", "curve_key"),
         ("publishing", "publish_link", "async_producer", "producer"),
     ),
     "signer": (("errors", "signature"), ("signer",)),

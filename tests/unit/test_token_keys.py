@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from sse_daemon import token_keys
+from sse_daemon import key_file, token_keys
 from sse_daemon.auth_book import TokenKey
 from tests.hardening.signing import ALICE, BOB
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "none", "No such file"), (tmp_path, "directory")):
         with pytest.raises(ValueError, match=said):
             token_keys.read(path)
-    (tmp_path / "long").write_bytes(PEM + b"#" * token_keys.MAX_FILE)
+    (tmp_path / "long").write_bytes(PEM + b"#" * key_file.MAX_FILE)
     with pytest.raises(ValueError, match="more than"):
         token_keys.read(tmp_path / "long")
 
