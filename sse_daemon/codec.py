@@ -7,7 +7,8 @@ from nowhere else. It was measured at 3 us for an event alone and 0.5 in a batch
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from sse_daemon.event import Draft, Event, Group, Item, Logged, Record, Repeat, Topic
@@ -21,6 +22,8 @@ MAX_FRAME = (1 << 32) - 1
 
 _EVENT, _DRAFT = len(Event._fields), len(Draft._fields)
 _TAGGED: dict[str, type[Group | Topic | Repeat]] = {"group": Group, "topic": Topic, "repeat": Repeat}
+_event: Callable[[Plain], Event] = partial(tuple.__new__, Event)
+"""`Event._make` for a tuple whose length is known: half of its time."""
 _TAGS = {kind: tag for tag, kind in _TAGGED.items()}
 
 
@@ -53,7 +56,7 @@ def plain_items(items: Iterable[Logged | Item]) -> list[Plain]:
 
 def logged(items: Iterable[Plain]) -> list[Logged]:
     """The items of a log again."""
-    return [Event._make(item) if len(item) == _EVENT else _tagged(item) for item in items]
+    return [_event(item) if len(item) == _EVENT else _tagged(item) for item in items]
 
 
 def records(plain: Iterable[Sequence[Plain]]) -> list[Record]:

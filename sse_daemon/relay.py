@@ -36,6 +36,8 @@ class Follower:
         self.at = at
         self.everything = everything
         self.since: dict[str, int] = {}
+        self.alone: tuple[Follower, ...] = (self,)
+        """The readers of every channel that only this one follows: one for all of them, so that a look at it costs nothing."""
         self.items: list[codec.Plain] = []
         """What a batch has for it, while that is put together."""
         self.telling: asyncio.TimerHandle | None = None
@@ -54,7 +56,7 @@ class Relay:
         self._topics = topics
         self._loop = asyncio.get_running_loop()
         self._followers: dict[Link, Follower] = {}
-        self._readers: dict[str, dict[Follower, None]] = {}
+        self._readers: dict[str, tuple[Follower, ...]] = {}
         """Who follows a channel."""
         self._everything: list[Follower] = []
 
@@ -120,8 +122,10 @@ class Relay:
             _give(plain, followers, touched)
         elif len(item.channels) == 1:
             readers = self._readers.get(item.channels[0])
-            if readers or self._everything:
-                _give(tuple(item), (*(readers or ()), *self._everything), touched)
+            if self._everything:
+                readers = (*(readers or ()), *self._everything)
+            if readers:
+                _give(tuple(item), readers, touched)
         else:
             self._sort_shared(item, touched)
 
@@ -192,16 +196,23 @@ class Relay:
         for name in channels:
             if name not in follower.since:
                 follower.since[name] = self.head
-                self._readers.setdefault(name, {})[follower] = None
+                readers = self._readers.get(name)
+                self._readers[name] = (*readers, follower) if readers else follower.alone
         return [follower.since[name] for name in channels]
 
     def _forget(self, follower: Follower, names: Collection[str]) -> None:
         for name in names:
             if follower.since.pop(name, None) is not None:
-                readers = self._readers[name]
-                del readers[follower]
-                if not readers:
-                    del self._readers[name]
+                self._leave(follower, name)
+
+    def _leave(self, follower: Follower, name: str) -> None:
+        left = tuple([reader for reader in self._readers[name] if reader is not follower])
+        if len(left) > 1:
+            self._readers[name] = left
+        elif left:
+            self._readers[name] = left[0].alone
+        else:
+            del self._readers[name]
 
 
 def _of(link: Link, answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

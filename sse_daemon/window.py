@@ -79,14 +79,16 @@ class Channel:
 
     def drop_first(self) -> None:
         """Forgets the oldest entry. Its slot is cleared at once; slots are given back when they are the larger half."""
-        entry = self.entries[self.start]
-        self.entries[self.start] = None
-        if entry[0] > self.evicted:  # noqa: PLR1730  not UNKNOWN; a call of max() made a full window's intake 15 % dearer
-            self.evicted = entry[0]
-        self.start += 1
-        if self.start * 2 >= len(self.entries):
-            del self.entries[: self.start]
-            self.start = 0
+        entries, start = self.entries, self.start
+        position = entries[start][0]
+        if position > self.evicted:  # noqa: PLR1730  not UNKNOWN; a call of max() made a full window's intake 15 % dearer
+            self.evicted = position
+        entries[start] = None
+        start += 1
+        if start * 2 >= len(entries):
+            del entries[:start]
+            start = 0
+        self.start = start
 
     def after(self, position: int, through: int, limit: int) -> list[Entry]:
         """At most `limit` entries in (position, through], oldest first."""
@@ -142,14 +144,16 @@ class Window:
 
     def evict(self, through: int) -> None:
         """Drops the oldest events, none of them later than `through`, until the window is within its limit."""
-        while self.bytes > self.limit and self._entries and self._entries[0][0] <= through:
-            entry = self._entries.popleft()
+        entries, channels = self._entries, self.channels
+        while self.bytes > self.limit and entries and entries[0][0] <= through:
+            entry = entries.popleft()
             self.floor = entry[0]
             self.bytes -= self._cost(entry)
             for name in entry[1]:
-                channel = self.channels[name]
+                channel = channels[name]
                 channel.drop_first()
-                self.release(channel)
+                if not channel.entries:
+                    self.release(channel)
 
     def at(self, position: int) -> Entry | None:
         """The entry at this position, if it is held; looks from the latest back, for whoever asks has just appended it."""
