@@ -12,6 +12,16 @@ from nacl.signing import SigningKey
 from tests.integration.client import Client, Header, Response
 from tests.integration.daemon import RunningDaemon
 
+ROUTES = """
+[[stream]]
+path = "/public"
+anonymous = "public"
+[[stream]]
+path = "/keyless"
+participant = "none"
+"""
+"""Where who names no key may come in too, and where nobody is asked for one."""
+
 COMPONENTS = ("@method", "@authority", "@path", "@query", "x-public-key")
 
 
@@ -74,6 +84,11 @@ def signed(
 def host_of(daemon: RunningDaemon) -> str:
     """The Host header of requests to this daemon."""
     return daemon.http.removeprefix("http://")
+
+
+def code(response: Response) -> tuple[int, str]:
+    """Status, and the code of a refusal."""
+    return response.status, response.json()["error"] if response.status != 200 else ""
 
 
 class Visitor:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.hardening.signing import ALICE, Key, Visitor, host_of, signed
-from tests.hardening.test_proof import code
-from tests.hardening.test_sessions import SAME, cookie, opened
+from tests.hardening.pages import SAME
+from tests.hardening.signing import ALICE, Key, Visitor, code, host_of, signed
+from tests.hardening.test_sessions import cookie, opened
 from tests.integration.client import Response
 from tests.integration.daemon import RunningDaemon
 from tests.integration.peers import Acked, ask, connect, event, metrics, wait

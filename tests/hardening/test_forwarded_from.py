@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.hardening.application import Application
-from tests.hardening.signing import ALICE, Key, Visitor
+from tests.hardening.signing import ALICE, Key, Visitor, code
 from tests.hardening.test_fresh_keys import FRESH, place
-from tests.hardening.test_proof import code
 from tests.hardening.tokens import OTHER, bearer, config, pem, token
 from tests.integration.client import Header
 from tests.integration.daemon import RunningDaemon

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hardening.signing import ALICE, BOB, Key, Visitor
-from tests.hardening.test_proof import code
+from tests.hardening.signing import ALICE, BOB, Key, Visitor, code
 from tests.hardening.tokens import bearer, config, pem, token
 from tests.integration.client import Response
 from tests.integration.daemon import RunningDaemon

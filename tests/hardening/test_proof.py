@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.hardening.signing import ALICE, BOB, Visitor, host_of, signed
-from tests.integration.client import Header, Publisher, Response
+from tests.hardening.signing import ALICE, BOB, Visitor, code, host_of, signed
+from tests.integration.client import Header, Publisher
 from tests.integration.daemon import RunningDaemon
 
 DOORS = True
@@ -29,16 +29,6 @@ def daemon() -> Iterator[RunningDaemon]:
     with RunningDaemon(dev=False) as daemon:
         daemon.restart()  # the first of all starts takes nothing that was signed before it
         yield daemon
-
-
-@pytest.fixture
-def visitor(daemon: RunningDaemon, door: str) -> Iterator[Visitor]:
-    with Visitor(daemon, door) as visitor:
-        yield visitor
-
-
-def code(response: Response) -> tuple[int, str]:
-    return response.status, response.json()["error"] if response.status != 200 else ""
 
 
 # Unsigned

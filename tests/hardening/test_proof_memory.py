@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.hardening.signing import ALICE, BOB, Key, Visitor, host_of, signed
-from tests.hardening.test_proof import code, outcomes
+from tests.hardening.signing import ALICE, BOB, Key, Visitor, code, host_of, signed
+from tests.hardening.test_proof import outcomes
 from tests.integration.daemon import RunningDaemon
 
 

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.hardening.signing import ALICE, BOB, Key, Visitor, host_of, signed
-from tests.hardening.test_proof import code
+from tests.hardening.pages import LISTED, LISTING, NOT_OURS, SAME
+from tests.hardening.signing import ALICE, BOB, Key, Visitor, code, host_of, signed
 from tests.integration.client import Header, Response
 from tests.integration.daemon import RunningDaemon
 
 DOORS = True
-LISTED = "https://app.example.org"
-CONFIG = f'[http]\ncors_origins = ["{LISTED}"]\n'
-SAME: Header = ("Sec-Fetch-Site", "same-origin")
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG, dev=False) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def visitor(daemon: RunningDaemon, door: str) -> Iterator[Visitor]:
-    with Visitor(daemon, door) as visitor:
-        yield visitor
+CONFIG = LISTING
 
 
 def opened(visitor: Visitor, key: Key = ALICE, *more: Header) -> Response:
@@ -62,19 +47,7 @@ def test_the_cookie_opens_its_keys_stream(visitor: Visitor, daemon: RunningDaemo
         assert stream.header("Access-Control-Allow-Credentials") == "true"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [],
-        [("Sec-Fetch-Site", "same-site")],
-        [("Sec-Fetch-Site", "cross-site")],
-        [("Sec-Fetch-Site", "none")],
-        [SAME, ("Sec-Fetch-Site", "cross-site")],
-        [("Origin", "https://evil.example"), SAME],
-        [("Origin", "null")],
-        [("Origin", LISTED), ("Origin", LISTED)],
-    ],
-)
+@pytest.mark.parametrize("headers", NOT_OURS)
 def test_no_other_page_can_use_it(visitor: Visitor, headers: list[Header]) -> None:
     assert visitor.refused("/events", cookie(opened(visitor)), *headers) == (403, "origin_refused")
 

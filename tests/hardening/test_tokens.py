@@ -19,22 +19,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from sse_daemon.consumer import Message, subscribe
 from sse_daemon.errors import SubscribeRefused
-from tests.hardening.signing import Visitor, host_of
-from tests.hardening.test_proof import code
-from tests.hardening.test_sessions import SAME, cookie
+from tests.hardening.pages import SAME
+from tests.hardening.signing import ROUTES, Visitor, code, host_of
+from tests.hardening.test_sessions import cookie
 from tests.hardening.tokens import AUDIENCE, ISSUER, ISSUING, OTHER, bearer, claims, config, jwks, pem, segment, token
 from tests.integration.client import Header, Publisher
 from tests.integration.daemon import RunningDaemon, command
 
 DOORS = True
-ROUTES = """
-[[stream]]
-path = "/public"
-anonymous = "public"
-[[stream]]
-path = "/keyless"
-participant = "none"
-"""
 BAD = (401, "bad_token")
 
 
@@ -55,12 +47,6 @@ def several(folder: Path) -> Iterator[RunningDaemon]:
     (folder / "several").write_text(jwks(first=ISSUING, second=OTHER))
     with RunningDaemon(config(folder / "several"), dev=False) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def visitor(daemon: RunningDaemon, door: str) -> Iterator[Visitor]:
-    with Visitor(daemon, door) as visitor:
-        yield visitor
 
 
 def by(visitor: Visitor, text: str) -> tuple[int, str]:

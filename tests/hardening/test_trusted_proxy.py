@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.hardening.signing import Visitor, host_of
-from tests.hardening.test_proof import code
+from tests.hardening.signing import ROUTES, Visitor, code, host_of
 from tests.integration.client import Client, Header, Publisher
 from tests.integration.daemon import RunningDaemon
 from tests.integration.peers import wait
 
 DOORS = True
-CONFIG = """
+CONFIG = f"""
 [auth]
 mode = "trusted-proxy"
 trusted_proxies = ["127.0.0.1", "127.0.1.0/24", "unix"]
-[[stream]]
-path = "/public"
-anonymous = "public"
-[[stream]]
-path = "/keyless"
-participant = "none"
-[[stream]]
+{ROUTES}[[stream]]
 path = "/other"
 header = "X-Chat-Key"
 query = "chat_key"
 """
 OUTSIDE = "127.0.0.2"
 KEY: Header = ("X-Public-Key", "alice")
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[RunningDaemon]:
-    with RunningDaemon(CONFIG, dev=False) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def visitor(daemon: RunningDaemon, door: str) -> Iterator[Visitor]:
-    with Visitor(daemon, door) as visitor:
-        yield visitor
 
 
 def test_the_proxy_says_who_asks(visitor: Visitor, daemon: RunningDaemon) -> None:
