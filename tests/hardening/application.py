@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socketserver
 import ssl
@@ -10,6 +11,25 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from tests.integration.daemon import RunningDaemon
+
+SETTINGS = """
+[streams]
+open_rate = 0
+[[stream]]
+path = "/open"
+anonymous = "public"
+[[stream]]
+path = "/public"
+participant = "none"
+"""
+"""A route where it may name nobody, and one about which it is not asked; and streams at any pace."""
+
+AWAY = (503, "auth_unavailable")
+"""What a client gets while the application does not say who asks."""
+
+_numbers = itertools.count(1)
 
 
 class Asked(NamedTuple):
@@ -51,6 +71,16 @@ def by_token(asked: Asked) -> list[Piece]:
     """Whoever has a token is who stands before its dot."""
     name = asked.token.partition(".")[0]
     return [named(name) if name else answer(401)]
+
+
+def fresh(name: str) -> str:
+    """A token of `name` that nobody had before."""
+    return f"{name}.{next(_numbers)}"
+
+
+def outcomes(daemon: RunningDaemon) -> dict[str, float]:
+    """What became of the questions, as the daemon counts them."""
+    return dict(daemon.ask("stats")["metrics"]["hook_questions_total"])
 
 
 class Application:
