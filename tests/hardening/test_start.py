@@ -14,6 +14,17 @@ MISTAKE, UNUSABLE = 2, 1
 """Exit statuses: the configuration is wrong, and would be again; something that it needs is not there."""
 OUTSIDE = 'listen = ["0.0.0.0:0"]\n'
 
+
+def tokens(file: str) -> str:
+    """A configuration that takes tokens by the keys in this file of the place."""
+    return f'[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{{place}}/{file}"\n'
+
+
+def curve(secret: str, producers: str) -> str:
+    """One for CURVE, with this file and this folder of the place."""
+    return f'[ingest]\ncurve_secret = "{{place}}/{secret}"\nauthorized_keys = "{{place}}/{producers}"\n'
+
+
 MATRIX: dict[str, tuple[str, int, str]] = {
     "an unknown key": ('[auth]\nmod = "claim"\n', MISTAKE, "unknown key"),
     "an unknown table": ('[atuh]\nmode = "claim"\n', MISTAKE, "unknown table"),
@@ -29,41 +40,17 @@ MATRIX: dict[str, tuple[str, int, str]] = {
     "proof without a memory": ('[auth]\nstate = "{place}/file/below"\n', UNUSABLE, "nonces cannot be kept"),
     "tokens without keys": ('[auth]\nmode = "token"\ntoken_audience = "x"\n', MISTAKE, "needs token_keys"),
     "tokens without an audience": ('[auth]\nmode = "token"\ntoken_keys = "{place}/file"\n', MISTAKE, "needs token_audience"),
-    "tokens, keys not there": (
-        '[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/none"\n',
-        MISTAKE,
-        "token_keys",
-    ),
-    "tokens, keys are none": (
-        '[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/file"\n',
-        MISTAKE,
-        "token_keys",
-    ),
+    "tokens, keys not there": (tokens("none"), MISTAKE, "token_keys"),
+    "tokens, keys are none": (tokens("file"), MISTAKE, "token_keys"),
     "a hook that is nowhere": ('[auth]\nmode = "hook"\n', MISTAKE, "needs hook_url"),
     "a proxy that nobody is": ('[auth]\nmode = "trusted-proxy"\n', MISTAKE, "needs trusted_proxies"),
     "a resolver that is not installed": ('[auth]\nkey_resolver = "nobody"\n', MISTAKE, "key_resolver"),
     "producers outside without keys": ('[ingest]\nacked = ["tcp://0.0.0.0:0"]\n', MISTAKE, "curve_secret"),
     "half of CURVE": ('[ingest]\ncurve_secret = "{place}/curve.key"\n', MISTAKE, "authorized_keys"),
-    "a secret that is not there": (
-        '[ingest]\ncurve_secret = "{place}/none"\nauthorized_keys = "{place}"\n',
-        MISTAKE,
-        "{place}/none",
-    ),
-    "a secret that others may read": (
-        '[ingest]\ncurve_secret = "{place}/open.key"\nauthorized_keys = "{place}/producers"\n',
-        MISTAKE,
-        "{place}/open.key",
-    ),
-    "a producer's file that is wrong": (
-        '[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/wrong"\n',
-        MISTAKE,
-        "{place}/wrong/a.toml",
-    ),
-    "no folder of producers": (
-        '[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/none"\n',
-        MISTAKE,
-        "{place}/none",
-    ),
+    "a secret that is not there": (curve("none", "producers"), MISTAKE, "{place}/none"),
+    "a secret that others may read": (curve("open.key", "producers"), MISTAKE, "{place}/open.key"),
+    "a producer's file that is wrong": (curve("curve.key", "wrong"), MISTAKE, "{place}/wrong/a.toml"),
+    "no folder of producers": (curve("curve.key", "none"), MISTAKE, "{place}/none"),
 }
 
 
@@ -103,9 +90,8 @@ def test_it_does_not_start_and_says_why(case: str, place: Path) -> None:
 def test_keys_of_tokens_are_looked_at_before_it_starts(name: str, place: Path) -> None:
     (place / "secret.pem").write_text("-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n")
     (place / "producers" / "a.toml").write_text("")
-    curve = f'[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/producers"\n'
     config = place / "daemon.toml"
-    config.write_text(f'{curve}[auth]\nmode = "token"\ntoken_audience = "x"\ntoken_keys = "{place}/{name}"\n')
+    config.write_text((curve("curve.key", "producers") + tokens(name)).replace("{place}", str(place)))
     done = command("check-config", str(config))
     # What is wrong in other files is said at once, too.
     assert done.returncode == 2 and f"{place}/producers/a.toml" in done.stderr
@@ -114,8 +100,8 @@ def test_keys_of_tokens_are_looked_at_before_it_starts(name: str, place: Path) -
 
 def test_where_nothing_is_wrong_it_starts(place: Path) -> None:
     """The same files, as they should be: what the matrix finds is what it says."""
-    config = f'[ingest]\ncurve_secret = "{place}/curve.key"\nauthorized_keys = "{place}/producers"\n'
-    with RunningDaemon(config + f'[auth]\nstate = "{place}/state"\n', dev=False) as daemon:
+    config = curve("curve.key", "producers") + '[auth]\nstate = "{place}/state"\n'
+    with RunningDaemon(config.replace("{place}", str(place)), dev=False) as daemon:
         assert daemon.ready["auth"] == "proof"
 
 
