@@ -452,23 +452,24 @@ def section(name: str, heading: str) -> str:
     return (ROOT / name).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-async def test_the_page_of_the_documents_works(browser: Any) -> None:
-    (html,) = blocks(section("docs/clients.md", "In a page"), "html")
+async def check_that_it_shows(browser: Any, html: str, data: str, shown: str) -> None:
+    """A page of this HTML gets what is sent to the key that it makes; shown: what is true of it then."""
     with house() as (daemon, publisher):
         page = await somebody(browser, daemon.http, html=html)
         key = await page.run("async () => (await client.openKey()).publicKey")
-        publisher.event("dinner is ready", to=[key], type="note", retain=True)
-        await page.until("document.querySelector('li')?.textContent === 'dinner is ready'")
+        publisher.event(data, to=[key], type="note", retain=True)
+        await page.until(shown)
+
+
+async def test_the_page_of_the_documents_works(browser: Any) -> None:
+    (html,) = blocks(section("docs/clients.md", "In a page"), "html")
+    await check_that_it_shows(browser, html, "dinner is ready", "document.querySelector('li')?.textContent === 'dinner is ready'")
 
 
 async def test_the_lines_of_the_readme_work(browser: Any) -> None:
     (lines,) = blocks(section("README.md", "Who a client is"), "js")
     html = f"<!doctype html><script type=module>const show = (said) => (document.title = said.text);\n{lines}</script>"
-    with house() as (daemon, publisher):
-        page = await somebody(browser, daemon.http, html=html)
-        key = await page.run("async () => (await client.openKey()).publicKey")
-        publisher.event('{"text": "hello"}', to=[key], type="note", retain=True)
-        await page.until("document.title === 'hello'")
+    await check_that_it_shows(browser, html, '{"text": "hello"}', "document.title === 'hello'")
 
 
 async def test_the_example_shows_what_it_gets(browser: Any) -> None:
