@@ -42,16 +42,11 @@ class AsyncProducer(Publishing[Coroutine[Any, Any, None], Coroutine[Any, Any, No
         linger: float = 1.0,
         curve: Curve | None = None,
     ) -> None:
-        self._run = Run(name)
+        self.run = Run(name)
         self._link = PubLink(address, hwm, curve)
         self._looped = Looped(self._link, self._refresh)
         self._change = asyncio.Event()
         self._address, self._connect_timeout, self._linger = address, connect_timeout, linger
-
-    @property
-    def sender(self) -> str:
-        """What stands in `from`: the name and something new in each run."""
-        return self._run.sender
 
     @property
     def dropped(self) -> int:
@@ -70,7 +65,7 @@ class AsyncProducer(Publishing[Coroutine[Any, Any, None], Coroutine[Any, Any, No
 
     async def close(self) -> None:
         """Sends what is queued, for up to `linger` seconds. Twice is fine. Calls that wait raise ProducerClosed."""
-        if self._run.forked:
+        if self.run.forked:
             return
         self._looped.closed = True
         self._change.set()
@@ -84,11 +79,11 @@ class AsyncProducer(Publishing[Coroutine[Any, Any, None], Coroutine[Any, Any, No
             await self.wait_subscribed()
         # From here to the end nothing is awaited: the number and its place on the wire belong together.
         if items:
-            self._link.hand_over(self._run.number(items))
+            self._link.hand_over(self.run.number(items))
             self._refresh()
 
     def _subscribed(self) -> bool:
-        self._looped.enter(self._run)
+        self._looped.enter(self.run)
         self._refresh()
         return self._link.subscribed
 
@@ -131,11 +126,6 @@ class AsyncAckedProducer(Publishing[Coroutine[Any, Any, str], Coroutine[Any, Any
         self._answers: dict[bytes, asyncio.Queue[Answer]] = {}
         self._requests = 0
         self._address, self._timeout, self._answer_timeout = address, timeout, answer_timeout
-
-    @property
-    def sender(self) -> str:
-        """What stands in `from`: the name and something new in each run."""
-        return self.run.sender
 
     async def close(self) -> None:
         """Ends; requests under way or waiting raise ProducerClosed and may be stored. Twice is fine."""

@@ -77,16 +77,11 @@ class Producer(Publishing[None, None], _SyncClosing):
         linger: float = 1.0,
         curve: Curve | None = None,
     ) -> None:
-        self._run = Run(name)
+        self.run = Run(name)
         self._link = PubLink(address, hwm, curve)
         self._lock = threading.Lock()
         self._address, self._connect_timeout, self._linger = address, connect_timeout, linger
         self._closed = False
-
-    @property
-    def sender(self) -> str:
-        """What stands in `from`: the name and something new in each run."""
-        return self._run.sender
 
     @property
     def dropped(self) -> int:
@@ -104,7 +99,7 @@ class Producer(Publishing[None, None], _SyncClosing):
 
     def close(self) -> None:
         """Sends what is queued, for up to `linger` seconds. Twice is fine. Other threads' calls raise ProducerClosed."""
-        if self._run.forked:
+        if self.run.forked:
             return
         with self._lock:
             self._closed = True
@@ -124,7 +119,7 @@ class Producer(Publishing[None, None], _SyncClosing):
             if items and not self._link.refresh():
                 return False
             if items:
-                self._link.hand_over(self._run.number(items))
+                self._link.hand_over(self.run.number(items))
             return True
 
     def _look(self, wait: float) -> bool:
@@ -137,7 +132,7 @@ class Producer(Publishing[None, None], _SyncClosing):
     def _check(self) -> None:
         if self._closed:
             raise ProducerClosed("the producer is closed")
-        self._run.check_process()
+        self.run.check_process()
 
 
 class AckedProducer(Publishing[str, list[str]], _SyncClosing):
@@ -159,20 +154,16 @@ class AckedProducer(Publishing[str, list[str]], _SyncClosing):
         self._inner = AsyncAckedProducer(
             address, name=name, timeout=timeout, answer_timeout=answer_timeout, max_in_flight=max_in_flight, curve=curve
         )
+        self.run = self._inner.run
         self._lock = threading.Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"producer {name}", daemon=True)
         self._thread.start()
 
-    @property
-    def sender(self) -> str:
-        """What stands in `from`: the name and something new in each run."""
-        return self._inner.sender
-
     def close(self) -> None:
         """Ends; other threads' calls raise ProducerClosed and their events may be stored. Twice is fine."""
-        if self._inner.run.forked:
+        if self.run.forked:
             return
         with self._lock:
             if self._closed:

@@ -32,6 +32,14 @@ _COMMON: Mapping[int, int] = {
 class Publishing(ABC, Generic[One, Many]):
     """The methods of every producer. One, Many: what publishing one item, or a batch of them, comes to."""
 
+    run: Run
+    """The producer's own, made with it."""
+
+    @property
+    def sender(self) -> str:
+        """What stands in `from`: the name and something new in each run."""
+        return self.run.sender
+
     def publish(
         self,
         data: Data,
