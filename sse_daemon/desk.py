@@ -203,15 +203,21 @@ async def _plain(answer: Awaitable[Readers | Drained]) -> tuple[Any, ...]:
     return tuple(await answer)
 
 
-def _row(hub: Hub, stream: Stream, now: float) -> Row:
-    profile = stream.profile
+def _who(profile: Profile) -> Row:
+    """What every row says of a stream, open or not."""
     return {
         "id": profile.id,
         "participant": profile.participant,
         "route": profile.route,
         "address": profile.address,
         "opened": profile.opened,
-        "age": max(0.0, now - profile.opened),
+    }
+
+
+def _row(hub: Hub, stream: Stream, now: float) -> Row:
+    return {
+        **_who(stream.profile),
+        "age": max(0.0, now - stream.profile.opened),
         "delivered": stream.delivered,
         "lag": hub.window.head - hub.position(stream),
         "unsent": len(stream.rest),
@@ -220,13 +226,8 @@ def _row(hub: Hub, stream: Stream, now: float) -> Row:
 
 
 def _closed_row(closed: Closed) -> Row:
-    profile = closed.profile
     return {
-        "id": profile.id,
-        "participant": profile.participant,
-        "route": profile.route,
-        "address": profile.address,
-        "opened": profile.opened,
+        **_who(closed.profile),
         "closed": closed.at,
         "delivered": closed.delivered,
         "reason": closed.reason,
