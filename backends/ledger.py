@@ -7,7 +7,7 @@ decide from is bounded by `Limits`: the senders' numbers (producers.py) and how 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from sse_daemon.backend import Limits, Stored
 from sse_daemon.backends.producers import Producers, Run
@@ -98,8 +98,9 @@ class Ledger:
 
     def decide(self, record: Record, now: float) -> Plan | Refusal:
         """What `record` would become; nothing changes."""
-        if len(record) == 1 and (plan := self._plan_one(record[0])) is not None:
-            return plan
+        if len(record) == 1 and self._is_plain(item := record[0]):
+            position = self.head + 1
+            return Plan(Stored((position,)), ((position, item),), {})
         draft = _Planning(self, now)
         for index, item in enumerate(record):
             try:
@@ -116,17 +117,23 @@ class Ledger:
         forgotten = [self.producers.add(sender, run, now) for sender, run in runs_of(plan.fresh)]
         return [sender for sender in forgotten if sender is not None]
 
-    def _plan_one(self, item: Item) -> Plan | None:
-        """The plan of nearly every record, for which there is nothing to weigh: one event that is news and takes no slot.
+    def take(self, record: Record, now: float) -> Draft | None:
+        """Applies nearly every record at once, one event for which there is nothing to weigh, and gives it; it stands at the head.
 
-        None where there is: a repeat or a number that may be one, a sender who needs a place, a snapshot.
+        None, and nothing has changed, where there is something to `decide`.
         """
+        if len(record) != 1 or not self._is_plain(item := record[0]):
+            return None
+        self.head += 1
+        if item.sender is not None and item.n is not None:
+            self.producers.add(item.sender, Run(item.n, item.n, self.head), now)
+        return item
+
+    def _is_plain(self, item: Item) -> TypeGuard[Draft]:
+        """Whether it is news and takes no slot; not where it may be a repeat, its sender needs a place, or it is a snapshot."""
         if not isinstance(item, Draft) or item.retain:
-            return None
-        if item.sender is not None and item.n is not None and not self.producers.is_news(item.sender, item.n):
-            return None
-        position = self.head + 1
-        return Plan(Stored((position,)), ((position, item),), {})
+            return False
+        return item.sender is None or item.n is None or self.producers.is_news(item.sender, item.n)
 
 
 def runs_of(fresh: Iterable[tuple[int, Storable]]) -> list[tuple[str, Run]]:

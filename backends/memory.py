@@ -111,6 +111,10 @@ class MemoryBackend:
         return self._deliver
 
     def _store(self, record: Record, now: float, batch: list[Logged]) -> Stored | Refusal:
+        if (plain := self._ledger.take(record, now)) is not None:
+            position = self._ledger.head
+            batch.append(self._keep(position, plain))
+            return Stored((position,))
         plan = self._ledger.decide(record, now)
         if isinstance(plan, Refusal) and plan.code == "retained_full" and self._drop_expired(now):
             plan = self._ledger.decide(record, now)
@@ -171,11 +175,18 @@ class Tail:
 
     def add(self, event: Event) -> Kept:
         """Keeps an event; `mark` says when it was stored."""
-        channels = [self._channels.get(name) or self._add_channel(name) for name in event[1]]
+        names = event[1]
         # The channels' own names: many events that name a channel share one text.
-        kept: Kept = (event[0], channels[0].names if len(channels) == 1 else tuple([c.name for c in channels]), *event[2:])
-        for channel in channels:
+        kept: Kept
+        if len(names) == 1:  # nearly every event
+            channel = self._channels.get(names[0]) or self._add_channel(names[0])
+            kept = (event[0], channel.names, *event[2:])
             channel.entries.append(kept)
+        else:
+            channels = [self._channels.get(name) or self._add_channel(name) for name in names]
+            kept = (event[0], tuple([each.name for each in channels]), *event[2:])
+            for each in channels:
+                each.entries.append(kept)
         self._events.append(kept)
         self.bytes += _cost(kept)
         return kept

@@ -30,14 +30,15 @@ ITEM_BYTES = 700
 class Job:
     """One message on its way into the log.
 
-    size: the bytes of its frames. answer: called once with what became of it; None where nobody waits for that.
+    size: the bytes of its frames. cost: the memory that it takes while it waits. answer: called once with what became of it; None where nobody waits for that.
     """
 
-    __slots__ = ("answer", "parsed", "size")
+    __slots__ = ("answer", "cost", "parsed", "size")
 
     def __init__(self, parsed: tuple[Parsed, ...], size: int, answer: Callable[[Outcome], None] | None) -> None:
         self.parsed = parsed
         self.size = size
+        self.cost = size + ITEM_BYTES * len(parsed)
         self.answer = answer
 
 
@@ -94,8 +95,9 @@ class Appender:
         if self.full:
             return False
         self._jobs.append(job)
-        self.bytes += _cost(job)
-        self._wake.set()
+        self.bytes += job.cost
+        if len(self._jobs) == 1:
+            self._wake.set()
         return True
 
     async def run(self) -> None:
@@ -115,36 +117,39 @@ class Appender:
         while self._jobs and len(jobs) < MAX_RECORDS:
             job = self._jobs[0]
             size += job.size
+            last = False
             for item in job.parsed:
-                recipients += self._recipients(item)
+                if type(item) is Draft:
+                    recipients += len(item.channels)
+                elif isinstance(item, Unresolved):
+                    recipients += self._recipients(item)
+                else:
+                    last = True
             if jobs and (size > MAX_BYTES or recipients > MAX_RECIPIENTS):
                 break
             jobs.append(self._jobs.popleft())
-            for item in job.parsed:
-                if not isinstance(item, Draft | Unresolved):
-                    return jobs
+            if last:
+                break
         return jobs
 
-    def _recipients(self, item: Parsed) -> int:
+    def _recipients(self, item: Unresolved) -> int:
         """How many channels the event will be for, by the groups in force: about the work that it is."""
-        if type(item) is Draft:
-            return len(item.channels)
-        if isinstance(item, Unresolved):
-            return len(item.draft.channels) + len(self._directory.groups.get(item.group or "", ()))
-        return 0
+        return len(item.draft.channels) + len(self._directory.groups.get(item.group or "", ()))
 
     async def _append(self, jobs: Sequence[Job]) -> None:
         records: list[Record] = []
         resolved: list[Job] = []
         now = self._wall()
         for job in jobs:
+            only = job.parsed[0] if len(job.parsed) == 1 else None
             try:
-                records.append(self._resolve(job.parsed, now))
+                # Nearly every message: nothing in it hangs on the moment.
+                records.append((only,) if type(only) is Draft else self._resolve(job.parsed, now))
                 resolved.append(job)
             except Refusal as refusal:
                 self.settle([(job, refusal)])
         self.settle(list(zip(resolved, await self._store(records), strict=True)))
-        self.bytes -= sum(map(_cost, jobs))
+        self.bytes -= sum([job.cost for job in jobs])
         self._room()
 
     def settle(self, outcomes: Sequence[tuple[Job, Outcome]]) -> None:
@@ -155,8 +160,6 @@ class Appender:
                 job.answer(outcome)
 
     def _resolve(self, parsed: tuple[Parsed, ...], now: float) -> Record:
-        if len(parsed) == 1 and isinstance(parsed[0], Draft):
-            return (parsed[0],)  # nearly every message: nothing in it hangs on the moment
         while True:
             try:
                 record = resolve(parsed, self._directory.groups, self.bounds, now)
@@ -175,8 +178,3 @@ class Appender:
             return [Refusal(error.code, str(error))] * len(records)
         self.fault = None
         return outcomes
-
-
-def _cost(job: Job) -> int:
-    """The memory that it takes while it waits: without the items a queue of small events is ten times what it claims."""
-    return job.size + ITEM_BYTES * len(job.parsed)

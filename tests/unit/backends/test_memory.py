@@ -3,7 +3,9 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
-from sse_daemon.backend import Limits
+import pytest
+
+from sse_daemon.backend import Limits, Page
 from sse_daemon.backends.conformance_harness import Clock, draft
 from sse_daemon.backends.memory import MemoryBackend
 
@@ -33,6 +35,18 @@ async def test_kept_events_are_no_work_for_the_garbage_collector() -> None:
     await log.append([(draft(attrs=(("k", "v"),), data=b"%d" % i),) for i in range(2000)])
     gc.collect()
     assert len(gc.get_objects()) - before < 200
+
+
+@pytest.mark.parametrize("channels", [("a",), ("a", "b")], ids=["one", "two"])
+async def test_kept_events_share_the_names_of_their_channels(channels: tuple[str, ...]) -> None:
+    log = MemoryBackend("memory://", Limits())
+    await log.open(lambda *batch: None)
+    for _ in range(2):
+        await log.append([(draft(*(f"participant/{name}" for name in channels)),)])
+    page = await log.read([f"participant/{name}" for name in channels], 0, 9)
+    assert isinstance(page, Page)
+    first, second = page.events
+    assert [id(name) for name in first.channels] == [id(name) for name in second.channels]
 
 
 async def test_the_limit_in_bytes_is_what_the_process_holds() -> None:
