@@ -49,8 +49,6 @@ class Batches:
         """What of `entries` is for this subscription, as one buffer; None if nothing is."""
         wanted = profile.subscription.filter
         frame = profile.wire.frame
-        if len(entries) == 1 and entries[0][3] is None and wanted is None:
-            return Batch(after, (entries[0][0],), (frame(entries[0]),))  # what comes most
         now = self._wall()
         positions, frames = [], []
         for entry in entries:
@@ -61,6 +59,10 @@ class Batches:
 
     def _make(self, channels: Key, profile: Profile) -> Batch | None:
         after, through = self.after, self.through
+        if len(channels) == 1 and profile.subscription.filter is None:
+            entry = channels[0].only(after, through)
+            if entry is not None and entry[3] is None:
+                return Batch(after, (entry[0],), (profile.wire.frame(entry),))  # what comes most
         try:
             entries = self._window.read(channels, after, through, through - after)
         except Overtaken:

@@ -79,6 +79,11 @@ def parse(frames: Sequence[bytes], bounds: Bounds) -> tuple[Parsed, ...]:
     """The items of one message, in order. Raises Refusal, with the index of the first bad event (topic frames do not count)."""
     if not frames:
         raise Refusal("empty_message", "a message has at least one frame")
+    if len(frames) == 1 and frames[0].startswith(b"{"):
+        try:
+            return (_item(frames[0], None, bounds),)  # what comes most
+        except Refusal as refusal:
+            raise refusal.at(0) from None
     topic = None
     if not frames[0].startswith(b"{"):
         topic, frames = _topic_frame(frames[0]), frames[1:]
@@ -204,25 +209,27 @@ def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
     head, lf, rest = frame.partition(b"\n")
     header = read_header(head)
     if "members" in header:
-        _check_members(header, _GROUP_MEMBERS)
+        if not header.keys() <= _GROUP_MEMBERS:
+            raise _unknown_member(_GROUP_MEMBERS)
         return _group(header, rest, bounds)
     if "known" in header:
-        _check_members(header, _TOPIC_MEMBERS)
+        if not header.keys() <= _TOPIC_MEMBERS:
+            raise _unknown_member(_TOPIC_MEMBERS)
         return _known(header, rest)
-    _check_members(header, _EVENT_MEMBERS)
+    if not header.keys() <= _EVENT_MEMBERS:
+        raise _unknown_member(_EVENT_MEMBERS)
     return _event(header, rest if lf else None, topic, bounds)
 
 
-def _check_members(header: Mapping[str, Any], known: frozenset[str]) -> None:
-    if not header.keys() <= known:
-        raise Refusal("unknown_member", f"this kind of header has only the members {', '.join(sorted(known))}")
+def _unknown_member(known: frozenset[str]) -> Refusal:
+    return Refusal("unknown_member", f"this kind of header has only the members {', '.join(sorted(known))}")
 
 
 def _event(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bounds: Bounds) -> Draft | Unresolved:
     get = header.get
     to = get("to")
     channels: tuple[str, ...] = () if to == "*" else _recipients(to, "group" in header, bounds)
-    sender, n = origin_of(header)
+    sender, n = origin_of(header) if "from" in header or "n" in header else (None, None)
     kind = get("type", "message")
     if kind != "message":
         name_of(kind, "bad_type", "type")

@@ -147,16 +147,16 @@ def data_of(header: Mapping[str, Any], rest: bytes | None) -> bytes:
         raise Refusal("bad_data", "the data stands after the first line or in the header, not in both")
     else:
         data = rest
-        _check_utf8(data)
+        if not data.isascii():
+            _check_utf8(data)
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
 def _check_utf8(data: bytes) -> None:
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            raise Refusal("not_utf8", "the data is not UTF-8") from None
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise Refusal("not_utf8", "the data is not UTF-8") from None
 
 
 def _header_data(header: Mapping[str, Any]) -> bytes:

@@ -90,6 +90,17 @@ class Channel:
             start = 0
         self.start = start
 
+    def only(self, after: int, through: int) -> Entry | None:
+        """The latest event, if it is the only one in (after, through] and nothing of that is lost."""
+        entries = self.entries
+        high = len(entries) - 1
+        if self.evicted > after or high < self.start:
+            return None
+        entry: Entry = entries[high]
+        if after < entry[0] <= through and (high == self.start or entries[high - 1][0] <= after):
+            return entry
+        return None
+
     def after(self, position: int, through: int, limit: int) -> list[Entry]:
         """At most `limit` entries in (position, through], oldest first."""
         entries, start = self.entries, self.start
@@ -130,9 +141,14 @@ class Window:
         touched: dict[Channel, None] = {}
         known = self.channels
         for (position, names, type, topic, attrs, data, expires), frame in batch:
-            channels = [known.get(name) or self._add_channel(name) for name in names]
             # The channels' own strings: an event then costs a reference for each, not a copy of each name.
-            names = channels[0].names if len(channels) == 1 else tuple([channel.name for channel in channels])
+            channels: Sequence[Channel]
+            if len(names) == 1:  # nearly every event, and lists cost more than all else here
+                channel = known.get(names[0]) or self._add_channel(names[0])
+                channels, names = (channel,), channel.names
+            else:
+                channels = [known.get(name) or self._add_channel(name) for name in names]
+                names = tuple([channel.name for channel in channels])
             entry = (position, names, frame, expires, type, topic, attrs, data)
             for channel in channels:
                 channel.add(entry)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from itertools import product
 
 import pytest
 from hypothesis import settings
@@ -115,6 +116,18 @@ class Model(RuleBasedStateMachine):
             self._forget()
 
     # What a reader sees.
+
+    @invariant()
+    def only(self) -> None:
+        for name, channel in self.watched.items():
+            for back, width in product((0, 1, 2, 4, 9), (0, 1, 3, 9)):
+                after = max(0, self.window.head - back)
+                later = [e for e, _ in self.log if name in e.channels and e.position > after]
+                entry = channel.only(after, after + width)
+                if len(later) == 1 and later[0].position <= after + width and self.known[name] <= after:
+                    assert entry is not None and event_of(entry) == later[0]
+                else:
+                    assert entry is None
 
     @rule(
         names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True),
