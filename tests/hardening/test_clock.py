@@ -123,8 +123,11 @@ def test_set_back_the_log_keeps_for_longer_what_it_has(keeper: Jumping) -> None:
 def test_set_back_an_event_is_waited_for_on_streams_from_before(keeper: Jumping) -> None:
     with connect(keeper, "a") as live:
         keeper.jump(-HOUR)
-        (row,) = keeper.ask("inject", "x", "--to", "a", "--wait=5s")["streams"]
-        assert row["written"] and live.wait_events(1) == ["x"]
+        answer = keeper.ask("inject", "x", "--to", "a", "--wait=5s")
+        # The rest says what was wrong, if it was: which streams there are and were, and what this one was told.
+        seen = keeper.ask("clients"), keeper.ask("clients", "--closed"), live.parser.retry, live.of("bye")
+        assert [row["written"] for row in answer["streams"]] == [True], (answer, seen)
+        assert live.wait_events(1) == ["x"]
 
 
 def test_set_forward_the_log_stores_nothing_twice_and_tells_of_the_hole(keeper: Jumping) -> None:
