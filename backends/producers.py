@@ -142,7 +142,10 @@ class Producers:
         sender.highest = max(sender.highest, run.last)
         self._senders[name] = sender
         generation = self._generation(now)
-        generation.numbers.setdefault(name, Numbers()).add(run)
+        numbers = generation.numbers.get(name)
+        if numbers is None:  # not by setdefault, which would have one made for every event
+            numbers = generation.numbers[name] = Numbers()
+        numbers.add(run)
         return forgotten
 
     def restore(self, name: str, floor: int, last: float) -> None:
