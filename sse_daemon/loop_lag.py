@@ -42,6 +42,11 @@ class LoopLag:
         since = fine[-1] if fine else self._answers[0][0]
         return self._answers[-1][0] - since >= SUSTAINED
 
+    def forget(self) -> None:
+        """What was until now counts no longer: while a process starts much holds its loop, and nobody waits for it."""
+        self._latest = self._before = 0.0
+        self._answers.clear()
+
     def close(self) -> None:
         """Asks no more."""
         self._handle.cancel()

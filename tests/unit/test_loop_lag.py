@@ -73,3 +73,17 @@ async def test_what_lasts_is_told_from_a_peak(lag: LoopLag, until: Any, monkeypa
     assert not lag.sustained(0.0)
     await until(lambda: not lag.sustained(limit), "it to be over")
     assert loop.time() > begun
+
+
+async def test_what_was_before_it_matters_can_be_forgotten(lag: LoopLag, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUSTAINED", 30 * EVERY)
+    limit, begun = 5 * EVERY, time.monotonic()
+    while not lag.sustained(limit):
+        assert time.monotonic() < begun + 30
+        hold()
+        await asyncio.sleep(0)
+    lag.forget()
+    assert not lag.sustained(limit) and lag.worst == 0.0
+    hold()
+    await until(lambda: lag.worst > limit, "the next question")
+    assert not lag.sustained(limit), "one late answer is a peak"
