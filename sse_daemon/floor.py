@@ -107,7 +107,7 @@ class Floor:
         await self._authenticator.open([name_of(each) for each in sockets[0]])
         send_buffer = self.config.streams.send_buffer
         self._listeners = [Listener(each, self._loop, send_buffer, self._entrance.serve, KEPT_BACK) for each in sockets[0]]
-        # Else the first to come to a machine on which starting took long would be sent away, by a daemon with nothing to do.
+        # Else the first to come to a machine on which starting took long could be sent away, by a daemon with nothing to do.
         self.desk.loop_lag.forget()
         for listener in self._listeners:
             listener.start()
