@@ -59,7 +59,7 @@ class Floor:
         self.catchup = CatchUp(backend, loop, door.bye_ms)
         window = Window(config.streams.window_bytes, opened.head, None if followed is None else followed.since)
         if followed is not None:
-            followed.window = window
+            followed.fill(window)
         hub = self.hub = self.catchup.hub = Hub(window, opened.incarnation, loop, self.catchup.fetch, time.time)
         self._exit.callback(hub.shutdown)
         self._exit.push_async_callback(self.catchup.close)

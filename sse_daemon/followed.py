@@ -19,10 +19,17 @@ class Followed:
 
     def __init__(self) -> None:
         self.since: dict[str, int] = {}
-        self.window: Window | None = None
-        """Set by whoever makes it, before the first question."""
+        self._window: Window | None = None
         self._asked: Counter[str] = Counter()
-        self._idle: frozenset[str] = frozenset()
+        self._unread: dict[str, None] = {}
+        """What has lost its last reader, or was asked about for nobody, since the latest call of `forget`."""
+        self._idle: dict[str, None] = {}
+        """Likewise before that call, and not since."""
+
+    def fill(self, window: Window) -> None:
+        """`window`, made with `since`, is what comes is held in; to be called before the first question."""
+        self._window = window
+        window.unread = self._note
 
     def ask(self, names: Collection[str]) -> None:
         """A question about these channels is on its way, and with it the wish to get what comes on them."""
@@ -38,23 +45,28 @@ class Followed:
             self._asked[name] -= 1
             if not self._asked[name]:
                 del self._asked[name]
+                if not self._is_read(name):
+                    self._note(name)
 
     def forget(self) -> list[str]:
         """Stops to follow what nobody has needed since the call before; the log has to be told."""
-        idle = frozenset(name for name in self.since if name not in self._asked and not self._is_read(name))
-        gone = list(idle & self._idle)
-        self._idle = idle.difference(gone)
+        gone = [name for name in self._idle if name in self.since and name not in self._asked and not self._is_read(name)]
+        self._idle, self._unread = self._unread, {}
         for name in gone:
             del self.since[name]
-            if self.window is not None and name in self.window.channels:
-                self.window.channels[name].evicted = UNKNOWN
+            if self._window is not None and name in self._window.channels:
+                self._window.channels[name].evicted = UNKNOWN
         return gone
 
+    def _note(self, name: str) -> None:
+        self._idle.pop(name, None)
+        self._unread[name] = None
+
     def _learn(self, name: str, position: int) -> None:
-        if self.window is not None and name in self.window.channels:
-            channel = self.window.channels[name]
+        if self._window is not None and name in self._window.channels:
+            channel = self._window.channels[name]
             # What it lost while nobody knew cannot be told from the channel; it was not later than the floor.
-            channel.evicted = max(position, self.window.floor)
+            channel.evicted = max(position, self._window.floor)
 
     def _is_read(self, name: str) -> bool:
-        return self.window is not None and name in self.window.channels and bool(self.window.channels[name].streams)
+        return self._window is not None and name in self._window.channels and bool(self._window.channels[name].streams)

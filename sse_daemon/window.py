@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -121,11 +121,12 @@ class Window:
 
     limit: bytes, at least 0; with 0 nothing is held longer than it takes to fan it out. It is kept by `evict`, not by `extend`:
     a batch that has just arrived must stand until it has been read once. since: where only some channels are followed, the position
-    of each after which all of it comes.
+    of each after which all of it comes. unread(name): called when the last one has left a channel.
     """
 
     def __init__(self, limit: int, head: int = 0, since: Mapping[str, int] | None = None) -> None:
         self.limit = limit
+        self.unread: Callable[[str], None] = lambda name: None
         self._since = since
         self.head = head
         self.floor = head
@@ -169,7 +170,7 @@ class Window:
                 channel = channels[name]
                 channel.drop_first()
                 if not channel.entries:
-                    self.release(channel)
+                    self._drop_empty(channel)
 
     def at(self, position: int) -> Entry | None:
         """The entry at this position, if it is held; looks from the latest back, for whoever asks has just appended it."""
@@ -183,10 +184,10 @@ class Window:
         return self.channels.get(name) or self._add_channel(name)
 
     def release(self, channel: Channel) -> None:
-        """Gives the channel's memory back if nothing is in it and nobody on it."""
-        if not channel.streams and not channel.entries:
-            del self.channels[channel.name]
-            self.bytes -= CHANNEL_BYTES
+        """To be called when somebody has left a channel: if that was the last one, and nothing is in it, its memory is given back."""
+        if not channel.streams:
+            self.unread(channel.name)
+            self._drop_empty(channel)
 
     def read(self, channels: Sequence[Channel], after: int, through: int, limit: int) -> list[Entry]:
         """The first `limit` entries of `channels` in (after, through], by position, each once. Raises Overtaken."""
@@ -214,6 +215,11 @@ class Window:
         channel = self.channels[name] = Channel(name, evicted)
         self.bytes += CHANNEL_BYTES
         return channel
+
+    def _drop_empty(self, channel: Channel) -> None:
+        if not channel.streams and not channel.entries:
+            del self.channels[channel.name]
+            self.bytes -= CHANNEL_BYTES
 
     @staticmethod
     def _cost(entry: Entry) -> int:

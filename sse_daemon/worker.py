@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -29,9 +28,7 @@ from sse_daemon.link import Link
 from sse_daemon.timely import Timely
 
 TICK = 1.0
-"""Seconds between two words to the owner."""
-FORGET = 10
-"""Words between two looks at which channels nobody needs: one is followed for 10 to 20 s longer, for clients that come back."""
+"""Seconds between two words to the owner. A channel that nobody needs here any more is followed for one to two of them longer."""
 SILENCE = 5.0
 """Seconds without a word of the owner after which this is not ready any more."""
 GRACE = 2.0
@@ -47,7 +44,7 @@ class Follower(Backend, Protocol):
         """The owner's head; when it returns, everything up to there has been delivered."""
 
     def forget(self) -> None:
-        """To be called every few seconds: channels that nobody needs are not followed any more."""
+        """To be called every second or so: channels that nobody has needed since the call before are not followed any more."""
 
 
 class Worker:
@@ -154,10 +151,9 @@ class Worker:
         await self._floor.end(GRACE)
 
     async def _tick(self) -> None:
-        for number in itertools.count(1):
+        while True:
             self._link.post("tick", self._floor.desk.counted())
-            if number % FORGET == 0:
-                self._follower.forget()
+            self._follower.forget()
             await asyncio.sleep(TICK)
 
     # What the owner says.

@@ -12,9 +12,15 @@ from sse_daemon.window import UNKNOWN, Overtaken, Window
 def followed(limit: int = 10**6) -> tuple[Followed, Window]:
     """A window that follows nothing yet, with somebody on channel `a`."""
     found = Followed()
-    window = found.window = Window(limit, 0, found.since)
+    window = Window(limit, 0, found.since)
+    found.fill(window)
     window.watch("a").streams["somebody"] = None
     return found, window
+
+
+def leave(window: Window, name: str = "a") -> None:
+    window.channels[name].streams.clear()
+    window.release(window.channels[name])
 
 
 def extend(window: Window, position: int, name: str = "a") -> None:
@@ -55,7 +61,7 @@ def test_what_is_evicted_after_it_is_not_followed_any_more_makes_it_no_more_know
     channels.ask(["a"])
     channels.answered(["a"], [0])
     extend(window, 1)
-    window.channels["a"].streams.clear()
+    leave(window)
     assert [channels.forget(), channels.forget()] == [[], ["a"]]
     window.limit = 0
     extend(window, 3, "b")
@@ -83,3 +89,35 @@ def test_a_new_answer_does_not_move_what_is_known() -> None:
         channels.ask(["a"])
         channels.answered(["a"], [since])
     assert channels.since == {"a": 3} and window.channels["a"].evicted == 3
+
+
+def test_who_comes_back_and_leaves_again_is_followed_as_long_as_after_the_first_time() -> None:
+    channels, window = followed()
+    channels.ask(["a"])
+    channels.answered(["a"], [0])
+    leave(window)
+    assert channels.forget() == []
+    window.watch("a").streams["again"] = None
+    leave(window)
+    assert [channels.forget(), channels.forget()] == [[], ["a"]]
+
+
+def test_who_comes_back_in_time_is_not_forgotten() -> None:
+    channels, window = followed()
+    channels.ask(["a"])
+    channels.answered(["a"], [0])
+    leave(window)
+    assert channels.forget() == []
+    window.watch("a").streams["again"] = None
+    assert [channels.forget() for _ in range(3)] == [[], [], []]
+    assert channels.since == {"a": 0}
+
+
+def test_a_channel_with_one_reader_left_is_needed() -> None:
+    channels, window = followed()
+    channels.ask(["a"])
+    channels.answered(["a"], [0])
+    window.watch("a").streams["other"] = None
+    del window.channels["a"].streams["somebody"]
+    window.release(window.channels["a"])
+    assert [channels.forget() for _ in range(3)] == [[], [], []]

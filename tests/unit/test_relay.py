@@ -37,7 +37,8 @@ class Follower:
             link.start()
         self.followed = Followed()
         self.log = BrokerBackend(self.links[0], self.followed)
-        self.window = self.followed.window = Window(limit, 0, self.followed.since)
+        self.window = Window(limit, 0, self.followed.since)
+        self.followed.fill(self.window)
         self.came: list[int] = []
         self.batches: list[tuple[int, int]] = []
 
