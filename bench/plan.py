@@ -4,31 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
+from bench.paired import paired
 from sse_daemon.bench import cases, growth, latencies, streams
 from sse_daemon.bench.result import Result
 from sse_daemon.bench.session import Session
 
 OWN, COMPILED, SQLITE, NCHAN, FLOOR = "sse-daemon", "sse-daemon compiled", "sse-daemon sqlite", "nchan", "floor"
 WORKERS = "sse-daemon two workers"
-"""On the one core of all servers: what is looked at is what they cost."""
+"""On the one core of all servers, beside the one process: what is looked at is what they cost."""
 SPREAD, SPREAD_WORKERS = f"{OWN} on all cores", f"{WORKERS} on all cores"
 """Not bound, and so in the generator's way: what is looked at is how much faster more cores are."""
 BOTH = (OWN, COMPILED, NCHAN)
 ALL = (*BOTH, FLOOR)
 
 
+Loads: TypeAlias = "tuple[cases.Throughput, int, Sequence[int]]"
+"""A kind of load, how many subscribers each server has, how many events are on their way."""
+_ALL_5000: Loads = (cases.TO_ALL, 5000, (1, 16))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One measurement of one server. fresh: on one that was only just started, for the sake of its memory."""
+    """One measurement of one server, or of all of them at once. n: subscribers of each. measure: gets a session of each.
+
+    fresh: on one that was only just started, for the sake of its memory. together: all servers in one turn.
+    """
 
     case: str
     name: str
     n: int
     servers: Sequence[str]
-    measure: Callable[[Session], list[Result]] = field(compare=False)
+    measure: Callable[[Sequence[Session]], list[Result]] = field(compare=False)
     fresh: bool = False
+    together: bool = False
     rounds: int | None = None
     """Fewer than the run's, where a case is long or shows a shape more than a number."""
 
@@ -43,21 +54,23 @@ class Plan:
     seconds: float
     events: int
 
-    def turns(self) -> Iterator[tuple[int, Item, str]]:
-        """(round, item, server) in the order of the run."""
+    def turns(self) -> Iterator[tuple[int, Item, Sequence[str]]]:
+        """(round, item, servers that are measured together) in the order of the run."""
         for number in range(self.rounds):
             for item in self.items:
                 if number < (item.rounds or self.rounds):
                     # Every other round the other way round, so that nobody is always the first on a warm machine.
-                    yield from ((number, item, server) for server in item.servers[:: -1 if number % 2 else 1])
+                    servers = item.servers[:: -1 if number % 2 else 1]
+                    yield from ((number, item, each) for each in ([servers] if item.together else [[one] for one in servers]))
 
 
 def quick(chosen: Sequence[str]) -> Plan:
     """Some minutes: every target of the project, three times; the curves once."""
     every = [
-        _to_all(1000, (1, 16, 64), (*ALL, WORKERS)),
+        _to_all(1000, (1, 16, 64), ALL),
         _to_all(5000, (1, 16), ALL),
-        _to_one(10000, (64, 256), (*BOTH, WORKERS)),
+        _to_one(10000, (64,), BOTH),
+        *_workers("workers", (OWN, WORKERS), ((cases.TO_ALL, 1000, (1, 16)), _ALL_5000, (cases.TO_ONE, 5000, (64, 256)))),
         *_scaling(),
         *_common(10000, BOTH, curves=1),
         _to_all(100, (1, 16, 64), ALL, rounds=1),
@@ -69,11 +82,16 @@ def quick(chosen: Sequence[str]) -> Plan:
 def full(chosen: Sequence[str]) -> Plan:
     """Everything: what a target is about five times, what is only drawn three times."""
     every = [
-        _to_all(1000, (1, 16, 64), (*ALL, WORKERS)),
+        _to_all(1000, (1, 16, 64), ALL),
         _to_all(5000, (1, 16, 64), ALL),
-        _to_one(10000, (1, 16, 64, 256), (*BOTH, WORKERS)),
+        _to_one(10000, (1, 16, 64, 256), BOTH),
         *(_to_all(n, (1, 16, 64), ALL, rounds=3) for n in (100, 10000)),
         *(_to_one(n, (1, 16, 64), BOTH, rounds=3) for n in (100, 1000, 5000)),
+        *_workers(
+            "workers",
+            (OWN, WORKERS),
+            ((cases.TO_ALL, 1000, (1, 16, 64)), _ALL_5000, (cases.TO_ONE, 5000, (1, 16, 64, 256))),
+        ),
         *_scaling(),
         *_common(10000, BOTH, curves=3),
         *(_opening(n, BOTH, rounds=3) for n in (100, 1000, 5000)),
@@ -120,11 +138,19 @@ def _common(n: int, servers: Sequence[str], curves: int) -> Iterator[Item]:
             )
 
 
+def _workers(case: str, servers: Sequence[str], loads: Sequence[Loads], rounds: int | None = None) -> Iterator[Item]:
+    """One process and two workers, side by side: with 10,000 streams between them at most, as many open files as elsewhere."""
+    for kind, n, ws in loads:
+        measure = partial(paired, case=case, kind=kind, n=n, ws=ws)
+        name = f"{case} {kind.case} {n}"
+        yield Item(case=case, name=name, n=n, servers=servers, measure=measure, together=True, rounds=rounds)
+
+
 def _scaling() -> Iterator[Item]:
-    """One process and two workers where each may run anywhere."""
+    """The same where each may run anywhere."""
     servers = (SPREAD, SPREAD_WORKERS)
-    for item in (_to_all(5000, (1, 16), servers, 3), _to_one(10000, (64, 256), servers, 3), _opening(10000, servers, 3)):
-        yield replace(item, case="scaling", name=f"scaling {item.name}")
+    yield from _workers("scaling", servers, (_ALL_5000, (cases.TO_ONE, 5000, (64, 256))), 3)
+    yield replace(_opening(10000, servers, 3), case="scaling", name="scaling opening 10000")
 
 
 def _to_all(n: int, ws: Sequence[int], servers: Sequence[str], rounds: int | None = None) -> Item:
@@ -144,8 +170,9 @@ def _idle(servers: Sequence[str]) -> Item:
     return Item(case="idle", name="idle", n=1, servers=servers, measure=_of(latencies.idle))
 
 
-def _of(measure: Callable[..., Result | list[Result]], *arguments: Any) -> Callable[[Session], list[Result]]:
-    def measured(session: Session) -> list[Result]:
+def _of(measure: Callable[..., Result | list[Result]], *arguments: Any) -> Callable[[Sequence[Session]], list[Result]]:
+    def measured(sessions: Sequence[Session]) -> list[Result]:
+        (session,) = sessions
         found = measure(session, *arguments)
         return found if isinstance(found, list) else [found]
 

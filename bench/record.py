@@ -49,12 +49,15 @@ class Record:
         return turn in self.document["done"]
 
     def add(
-        self, turn: str, server: str, version: str, results: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]]
+        self,
+        turn: str,
+        versions: Mapping[str, str],
+        results: Sequence[Mapping[str, Any]],
+        skipped: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Puts down one turn."""
+        """Puts down one turn. versions: of the servers that were measured."""
         self.document["done"].append(turn)
-        if version:
-            self.document["servers"][server] = version
+        self.document["servers"] |= {server: version for server, version in versions.items() if version}
         self.document["results"] += results
         self.document["skipped"] += [each for each in skipped if each not in self.document["skipped"]]
         self._write()

@@ -19,10 +19,11 @@ from bench.peers import FLOOR, PEERS, CompiledDaemon, Daemon, Peer, PeerError
 from bench.record import Record
 from bench.servers import Servers, cores
 from sse_daemon.bench.errors import Broken
+from sse_daemon.bench.result import Result
 from sse_daemon.bench.session import Session, Sizes
 
 CASES = (
-    *("to-all", "to-one", "scaling", "idle", "opening", "storm", "stalled", "acked", "latency"),
+    *("to-all", "to-one", "workers", "scaling", "idle", "opening", "storm", "stalled", "acked", "latency"),
     *("participants", "kept", "recipients"),
 )
 BUSY = 0.3
@@ -96,31 +97,31 @@ def _say_before(core: int | None, missing: dict[str, str]) -> None:
 
 
 def _measure(chosen: plan.Plan, servers: Servers, record: Record, tell: Tell) -> None:
-    turns = [turn for turn in chosen.turns() if turn[2] in servers.peers]
+    turns = [turn for turn in chosen.turns() if all(server in servers.peers for server in turn[2])]
     sizes = Sizes(seconds=chosen.seconds, events=chosen.events)
-    for place, (number, item, server) in enumerate(turns):
-        key = f"{number} {item.name} {server}"
+    for place, (number, item, measured) in enumerate(turns):
+        who = " and ".join(sorted(measured, key=item.servers.index))
+        key = f"{number} {item.name} {who}"
         if not record.has(key):
-            tell(f"round {number + 1} of {chosen.rounds}: {item.name} on {server}", place / len(turns))
-            _turn(key, number, item, server, servers, record, sizes)
+            tell(f"round {number + 1} of {chosen.rounds}: {item.name} on {who}", place / len(turns))
+            try:
+                versions, results = _turn(item, measured, servers, sizes)
+                record.add(key, versions, [{**result.document(), "round": number} for result in results], [])
+            except (Broken, PeerError) as error:
+                for server in measured:
+                    servers.drop(server)  # it may be what broke
+                record.add(key, {}, [], [{"case": item.name, "target": who, "reason": str(error)}])
     tell("", 1.0)
 
 
-def _turn(key: str, number: int, item: plan.Item, server: str, servers: Servers, record: Record, sizes: Sizes) -> None:
-    """One measurement, put down whatever became of it."""
-    version = ""
-    try:
-        target = servers.target(server, fresh=item.fresh)
-        version = target.version
-        session = Session(target=target, sizes=sizes)
-        fitting, why = session.fitting([item.n])
-        if not fitting:
-            raise Broken(str(why))
-        results = [{**replace(result, target=server).document(), "round": number} for result in item.measure(session)]
-        record.add(key, server, version, results, [])
-    except (Broken, PeerError) as error:
-        servers.drop(server)  # it may be what broke
-        record.add(key, server, version, [], [{"case": item.name, "target": server, "reason": str(error)}])
+def _turn(item: plan.Item, measured: Sequence[str], servers: Servers, sizes: Sizes) -> tuple[dict[str, str], list[Result]]:
+    """One measurement: the versions of the servers, and what came of it. Raises Broken, PeerError."""
+    targets = [replace(servers.target(server, fresh=item.fresh), name=server) for server in measured]
+    sessions = [Session(target=target, sizes=sizes) for target in targets]
+    fitting, why = sessions[0].fitting([item.n * len(sessions)])  # the generator has the streams of all of them
+    if not fitting:
+        raise Broken(str(why))
+    return {target.name: target.version for target in targets}, item.measure(sessions)
 
 
 def _show(record: Record, as_json: bool, missing: dict[str, str]) -> None:

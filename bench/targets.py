@@ -51,8 +51,10 @@ def _delivery(n: int, w: int, peer: str, limit: float) -> Goal:
     )
 
 
-def _workers(what: str, name: str, figure: str) -> Goal:
-    return Goal(what=f"two workers, {what}", name=name, figure=figure, unit="us", limit=1.15, server=WORKERS, peer=OWN)
+def _workers(to: str, n: int, w: int, figure: str) -> Goal:
+    what = f"two workers, to {to}, N={n:,}, W={w}: CPU a delivery"
+    name = f"workers to={to} n={n} w={w}"
+    return Goal(what=what, name=name, figure=figure, unit="us", limit=1.15, server=WORKERS, peer=OWN)
 
 
 def _many(n: int) -> Goal:
@@ -110,8 +112,8 @@ _PLAIN = (
         unit="",
         limit=1.2,
     ),
-    *(_workers(f"to all, N=1,000, W={w}: CPU a delivery", f"to-all n=1000 w={w}", "cpu_us_per_delivery") for w in (1, 16)),
-    *(_workers(f"to one, N=10,000, W={w}: CPU an event", f"to-one n=10000 w={w}", "cpu_us_per_event") for w in (64, 256)),
+    *(_workers("all", n, w, "cpu_us_per_delivery") for n in (1000, 5000) for w in (1, 16)),
+    *(_workers("one", 5000, w, "cpu_us_per_event") for w in (64, 256)),
 )
 
 GOALS = tuple(

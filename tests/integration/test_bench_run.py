@@ -23,6 +23,9 @@ TINY = Sizes(seconds=0.1, events=10)
 
 def item(name: str, *servers: str, n: int = 20) -> plan.Item:
     """One of the real items, small."""
+    if name == "workers":
+        (found,) = plan._workers(name, servers, [(cases.TO_ONE, n, (1, 4))])
+        return found
     measure = plan._of(cases.to_all, n, (1, 4)) if name == "to-all" else plan._of(streams.opening, n)
     return plan.Item(case=name, name=f"{name} {n}", n=n, servers=servers, measure=measure, fresh=name == "opening")
 
@@ -73,11 +76,27 @@ def test_a_run_measures_every_server_in_every_round_and_draws_its_curves(tmp_pat
     assert (drawn and all(path.stat().st_size > 1000 for path in drawn)) or "matplotlib is not installed" in said[0]
 
 
+def test_one_process_and_two_workers_are_measured_side_by_side(tmp_path: Path) -> None:
+    two = Daemon(options=("--workers", "2"), name=plan.WORKERS)
+    with Servers({plan.OWN: Daemon(), plan.WORKERS: two, "broken": Broken()}, None) as servers:
+        chosen = small(item("workers", plan.OWN, plan.WORKERS), item("workers", plan.OWN, "broken", n=10))
+        told = measured(chosen, servers, tmp_path)
+    document = load(tmp_path / FILE)
+    assert sorted((row["name"], row["target"], row["round"]) for row in document["results"]) == sorted(
+        (f"workers to=one n=20 w={w}", server, number) for w in (1, 4) for server in (plan.OWN, plan.WORKERS) for number in (0, 1)
+    )
+    assert all(row["received"] == row["expected"] > 0 for row in document["results"])
+    assert set(document["servers"]) == {plan.OWN, plan.WORKERS}
+    assert told[0] == "round 1 of 2: workers to-one 20 on sse-daemon and sse-daemon two workers"
+    reason = {"case": "workers to-one 10", "target": "sse-daemon and broken", "reason": "it has no legs"}
+    assert document["skipped"] == [reason]
+
+
 def test_what_was_measured_before_a_run_was_cut_short_is_not_measured_again(tmp_path: Path) -> None:
     chosen = small(item("to-all", plan.OWN))
     with Servers({plan.OWN: Daemon()}, None) as servers:
         record = Record(tmp_path, "small", [])
-        record.add("0 to-all 20 sse-daemon", plan.OWN, "", [], [])
+        record.add("0 to-all 20 sse-daemon", {}, [], [])
         measured(chosen, servers, tmp_path)
     document = json.loads((tmp_path / FILE).read_text())
     assert {row["round"] for row in document["results"]} == {1}

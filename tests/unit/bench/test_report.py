@@ -93,7 +93,7 @@ def test_every_target_is_measured_by_a_full_run_and_by_a_quick_one() -> None:
 
 
 def test_servers_alternate_and_take_turns_in_being_the_first() -> None:
-    turns = [(number, server) for number, item, server in plan.quick(["idle"]).turns()]
+    turns = [(number, server) for number, item, (server,) in plan.quick(["idle"]).turns()]
     there, back = [OWN, COMPILED, NCHAN], [NCHAN, COMPILED, OWN]
     assert turns == [*((0, each) for each in there), *((1, each) for each in back), *((2, each) for each in there)]
 
@@ -103,7 +103,7 @@ def test_servers_alternate_and_take_turns_in_being_the_first() -> None:
 
 def test_a_run_that_was_cut_short_goes_on_where_it_was(tmp_path: Path) -> None:
     first = Record(tmp_path, "quick", [])
-    first.add("0 idle nchan", "nchan", "1.3", [row("idle", NCHAN, 0, p99_us=1.0)], [])
+    first.add("0 idle nchan", {"nchan": "1.3"}, [row("idle", NCHAN, 0, p99_us=1.0)], [])
     again = Record(tmp_path, "quick", [])
     assert again.has("0 idle nchan")
     assert not again.has("1 idle nchan")
@@ -116,7 +116,7 @@ def test_another_run_or_a_complete_one_starts_anew_and_keeps_the_last(
     tmp_path: Path, name: str, chosen: list[str], complete: bool
 ) -> None:
     first = Record(tmp_path, "quick", [])
-    first.add("turn", "nchan", "", [], [])
+    first.add("turn", {"nchan": ""}, [], [])
     if complete:
         first.finish()
     assert not Record(tmp_path, name, chosen).has("turn")
