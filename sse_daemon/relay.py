@@ -98,51 +98,53 @@ class Relay:
     def deliver(self, batch: Sequence[Logged], after: int, last: int) -> None:
         """Sends everybody what is for them, encoded once for those who get the same."""
         self.head = last
-        touched = dict.fromkeys(self._everything)
+        readers = self._readers
         for item in batch:
-            self._sort(item, touched)
-        frames: dict[tuple[int, ...], bytes] = {}
-        for follower in touched:
-            items, follower.items = follower.items, []
-            key = (follower.at, *map(id, items))
-            if key not in frames:
-                frames[key] = posted("batch", items, follower.at, last)
-            follower.at = last
-            follower.link.push(frames[key])
-        for follower in self._followers.values():
-            if follower.at != last and follower.telling is None:
-                follower.telling = self._loop.call_later(ADVANCE, self._tell, follower)
+            # Nearly every event; what is done here is done by one process for all of them.
+            if type(item) is Event and len(item[1]) == 1 and not self._everything:
+                found = readers.get(item[1][0])
+                if found is not None:
+                    plain = tuple(item)
+                    for follower in found:
+                        follower.items.append(plain)
+            else:
+                self._sort(item)
+        self._push_all(last)
 
-    def _sort(self, item: Logged, touched: dict[Follower, None]) -> None:
+    def _push_all(self, last: int) -> None:
+        made: dict[tuple[int, int], tuple[list[codec.Plain], bytes]] = {}
+        for follower in self._followers.values():
+            if not follower.items and not follower.everything:
+                if follower.telling is None:
+                    follower.telling = self._loop.call_later(ADVANCE, self._tell, follower)
+                continue
+            items, follower.items = follower.items, []
+            key = follower.at, id(items[0]) if items else 0
+            if key not in made or made[key][0] != items:
+                made[key] = items, posted("batch", items, follower.at, last)
+            follower.at = last
+            follower.link.push(made[key][1])
+
+    def _sort(self, item: Logged) -> None:
         """Puts an item to those of each follower that is to get it."""
         if not isinstance(item, Event):
             # Groups have been resolved by whoever appended; only one who follows everything is told.
             followers: Iterable[Follower] = self._everything if isinstance(item, Group) else self._followers.values()
             (plain,) = codec.plain_items((item,))
-            _give(plain, followers, touched)
-        elif len(item.channels) == 1:
-            readers = self._readers.get(item.channels[0])
-            if self._everything:
-                readers = (*(readers or ()), *self._everything)
-            if readers:
-                _give(tuple(item), readers, touched)
-        else:
-            self._sort_shared(item, touched)
-
-    def _sort_shared(self, event: Event, touched: dict[Follower, None]) -> None:
-        """Each gets the event with those of its channels that it follows: of the others it would not have everything."""
-        if self._everything:
-            _give(tuple(event), self._everything, touched)
+            _give(plain, followers)
+            return
+        # Each gets the event with those of its channels that it follows: of the others it would not have everything.
+        _give(tuple(item), self._everything)
         names: dict[Follower, list[str]] = {}
-        for name in event.channels:
+        for name in item.channels:
             for follower in self._readers.get(name, ()):
                 names.setdefault(follower, []).append(name)
         made: dict[tuple[str, ...], codec.Plain] = {}
         for follower, its in names.items():
             key = tuple(its)
             if key not in made:
-                made[key] = (event.position, key, *event[2:])
-            _give(made[key], (follower,), touched)
+                made[key] = (item.position, key, *item[2:])
+            _give(made[key], (follower,))
 
     def _tell(self, follower: Follower) -> None:
         """Says how far the log is, where the last that was on it was for others."""
@@ -219,10 +221,9 @@ def _of(link: Link, answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
     return lambda *asked: answer(link, *asked)
 
 
-def _give(plain: codec.Plain, followers: Iterable[Follower], touched: dict[Follower, None]) -> None:
+def _give(plain: codec.Plain, followers: Iterable[Follower]) -> None:
     for follower in followers:
         follower.items.append(plain)
-        touched[follower] = None
 
 
 async def _room(link: Link) -> None:
