@@ -106,6 +106,24 @@ def test_a_client_goes_on_at_its_cursor_on_another_worker(daemon: RunningDaemon)
                 assert not second.of("resync")
 
 
+def test_a_worker_is_soon_sent_nothing_more_for_a_client_that_is_on_another(daemon: RunningDaemon) -> None:
+    with Acked(daemon.acked) as acked:
+        with on(daemon, "w1", "a"):
+            acked.store(event(["a"], "both know it"))
+        with on(daemon, "w2", "a") as client:
+
+            def held_by() -> float:
+                """How many workers get an event for it."""
+                before = metrics(daemon)["window_events"]
+                acked.store(event(["a"], "new"))
+                return metrics(daemon)["window_events"] - before
+
+            wait(lambda: held_by() == 1, "the first worker not to follow the channel any more")
+            with on(daemon, "w1", "a") as other:
+                acked.store(event(["a"], "last"))
+                wait(lambda: client.data[-1:] == other.data[-1:] == ["last"], "both again", [client, other])
+
+
 def test_what_is_told_to_all_holds_for_each(daemon: RunningDaemon) -> None:
     with Acked(daemon.acked) as acked, on(daemon, "w1", "a") as one, on(daemon, "w2", "a") as two:
         acked.store(event("*", "kept", topic="t", type="x", retain=True))
