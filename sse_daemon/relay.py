@@ -114,12 +114,12 @@ class Relay:
     def _push_all(self, last: int) -> None:
         made: dict[tuple[int, int], tuple[list[codec.Plain], bytes]] = {}
         for follower in self._followers.values():
-            if not follower.items and not follower.everything:
+            if not follower.items:
                 if follower.telling is None:
                     follower.telling = self._loop.call_later(ADVANCE, self._tell, follower)
                 continue
             items, follower.items = follower.items, []
-            key = follower.at, id(items[0]) if items else 0
+            key = follower.at, id(items[0])
             if key not in made or made[key][0] != items:
                 made[key] = items, posted("batch", items, follower.at, last)
             follower.at = last

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -129,7 +129,11 @@ class House:
         self.relay.deliver(batch, after, last)
 
     async def add(self, *channels: str) -> None:
-        await self.log.append([(draft(*channels),)])
+        await self.add_all([channels])
+
+    async def add_all(self, events: Iterable[Sequence[str]]) -> None:
+        """Stores an event for each of these, together: they are delivered as one batch."""
+        await self.log.append([(draft(*channels),) for channels in events])
 
     def expected(self, reader: Reader) -> list[int]:
         names = set(reader.names)
@@ -154,7 +158,8 @@ async def test_nobody_misses_anything_whatever_happens_when(seed: int) -> None:
             follower = chance.choice(followers)
             match chance.randrange(8):
                 case 0 | 1 | 2:
-                    await house.add(*chance.sample(NAMES, chance.choice((1, 1, 1, 2, 3))))
+                    together = chance.choice((1, 1, 2, 4))
+                    await house.add_all([chance.sample(NAMES, chance.choice((1, 1, 1, 2, 3))) for _ in range(together)])
                 case 3 if len(readers) < 6:
                     names = chance.sample(NAMES, chance.choice((1, 2)))
                     asking = asyncio.ensure_future(follower.log.retained(names))
@@ -204,6 +209,21 @@ async def test_only_what_was_asked_for_comes_and_positions_always(until: Until) 
         await until(lambda: one.window.head == two.window.head == 7, f"{ADVANCE} s")
         assert (one.came, two.came) == ([1, 5, 6], [2, 4, 6])
         assert set(one.window.channels) == {"a"} and set(two.window.channels) == {"b"}
+    finally:
+        await house.close()
+
+
+async def test_events_that_come_together_go_to_whom_they_are_for_though_the_first_is_for_both() -> None:
+    house = House()
+    one, two = await house.open(10**6, 10**6)
+    try:
+        await one.log.retained(["a", "b"])
+        await two.log.retained(["a", "c"])
+        await house.add_all([["a"], ["b"]])
+        await house.add_all([["a"], ["c"]])
+        for follower in (one, two):
+            await follower.log.reach()
+        assert (one.came, two.came) == ([1, 2, 3], [1, 3, 4])
     finally:
         await house.close()
 
