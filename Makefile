@@ -3,7 +3,7 @@
 #                          every test; ARGS goes to pytest. Programs that tests run and that are missing are installed from Debian
 # make lint                ruff and mypy
 # make bench [CASES='to-all idle'] [OUT=bench/out] [FULL=1] [JSON=1]
-#                          the daemon beside nchan and a floor in C, where they are; FULL takes 20 minutes instead of 8
+#                          the daemon beside nchan and a floor in C, where they are; FULL takes 23 minutes instead of 10
 # make fuzz [SECONDS=60] [TARGET=head]
 #                          searches for inputs that break a promise, with atheris; docs/security.md
 # make bench-peers         one load on nchan, Pushpin, sse-starlette and better-sse, where they are; it says how to install the others

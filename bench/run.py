@@ -64,7 +64,7 @@ def _own() -> tuple[Daemon, ...]:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measures the daemon beside its peers.")
-    parser.add_argument("--full", action="store_true", help="every size, five rounds (about 20 minutes)")
+    parser.add_argument("--full", action="store_true", help="every size, five rounds (about 23 minutes)")
     parser.add_argument("--peers", action="store_true", help="one load on every peer instead")
     parser.add_argument("--out", type=Path, default=Path("bench/out"), help="the folder for results.json and the curves")
     parser.add_argument("--json", action="store_true", help="print the record instead of tables")
