@@ -18,6 +18,14 @@ def followed(limit: int = 10**6) -> tuple[Followed, Window]:
     return found, window
 
 
+def known() -> tuple[Followed, Window]:
+    """The same when the log has answered: all of `a` comes."""
+    channels, window = followed()
+    channels.ask(["a"])
+    channels.answered(["a"], [0])
+    return channels, window
+
+
 def leave(window: Window, name: str = "a") -> None:
     window.channels[name].streams.clear()
     window.release(window.channels[name])
@@ -57,9 +65,7 @@ def test_what_is_evicted_before_the_answer_is_not_forgotten() -> None:
 
 
 def test_what_is_evicted_after_it_is_not_followed_any_more_makes_it_no_more_known() -> None:
-    channels, window = followed()
-    channels.ask(["a"])
-    channels.answered(["a"], [0])
+    channels, window = known()
     extend(window, 1)
     leave(window)
     assert [channels.forget(), channels.forget()] == [[], ["a"]]
@@ -92,9 +98,7 @@ def test_a_new_answer_does_not_move_what_is_known() -> None:
 
 
 def test_who_comes_back_and_leaves_again_is_followed_as_long_as_after_the_first_time() -> None:
-    channels, window = followed()
-    channels.ask(["a"])
-    channels.answered(["a"], [0])
+    channels, window = known()
     leave(window)
     assert channels.forget() == []
     window.watch("a").streams["again"] = None
@@ -103,9 +107,7 @@ def test_who_comes_back_and_leaves_again_is_followed_as_long_as_after_the_first_
 
 
 def test_who_comes_back_in_time_is_not_forgotten() -> None:
-    channels, window = followed()
-    channels.ask(["a"])
-    channels.answered(["a"], [0])
+    channels, window = known()
     leave(window)
     assert channels.forget() == []
     window.watch("a").streams["again"] = None
@@ -114,9 +116,7 @@ def test_who_comes_back_in_time_is_not_forgotten() -> None:
 
 
 def test_a_channel_with_one_reader_left_is_needed() -> None:
-    channels, window = followed()
-    channels.ask(["a"])
-    channels.answered(["a"], [0])
+    channels, window = known()
     window.watch("a").streams["other"] = None
     del window.channels["a"].streams["somebody"]
     window.release(window.channels["a"])
