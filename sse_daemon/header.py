@@ -24,30 +24,31 @@ MAX_TTL = 10 * 365 * 86_400.0
 MAX_N = 2**53 - 1
 """The largest counter: what every JSON implementation carries exactly."""
 
+_CR = ord("\r")
+"""As a number, as in sse.py."""
+
 
 def read_header(head: bytes) -> dict[str, Any]:
     """The header's members. Duplicates are refused: two readers of one header must not see two different events."""
+    if not head.isascii():
+        _check_utf8(head, "header")  # ujson lets some of what is not UTF-8 pass
     try:
-        text = head.decode()
-    except UnicodeDecodeError:
-        raise Refusal("not_utf8", "the header is not UTF-8") from None
-    try:
-        header = ujson.loads(text)
+        header = ujson.loads(head)  # not as a string: it would fail to take that as bytes first, for half as much again
     except (ValueError, RecursionError, OverflowError):
         raise Refusal("bad_header", "the first line is not a JSON object") from None
     if not isinstance(header, dict):
         raise Refusal("bad_header", "the first line is not a JSON object")
     # Each member costs one colon. More colons than members: one stands inside a string, or a member stands twice.
     attrs = header.get("attrs")
-    if text.count(":") != len(header) + (len(attrs) if isinstance(attrs, dict) else 0):
-        _check_duplicates(text)
+    if head.count(b":") != len(header) + (len(attrs) if isinstance(attrs, dict) else 0):
+        _check_duplicates(head)
     return header
 
 
-def _check_duplicates(text: str) -> None:
+def _check_duplicates(head: bytes) -> None:
     try:
         # Not strict: ujson too takes a raw tab in a string, and whether that is refused must not hang on a colon elsewhere.
-        json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)
+        json.loads(head.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, strict=False)
     except (ValueError, RecursionError):
         # What ujson reads and the standard library does not (NaN, a stray escape) is no JSON either.
         raise Refusal("bad_header", "the first line is not a JSON object") from None
@@ -148,15 +149,15 @@ def data_of(header: Mapping[str, Any], rest: bytes | None) -> bytes:
     else:
         data = rest
         if not data.isascii():
-            _check_utf8(data)
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+            _check_utf8(data, "data")
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if _CR in data else data
 
 
-def _check_utf8(data: bytes) -> None:
+def _check_utf8(text: bytes, what: str) -> None:
     try:
-        data.decode()
+        text.decode()
     except UnicodeDecodeError:
-        raise Refusal("not_utf8", "the data is not UTF-8") from None
+        raise Refusal("not_utf8", f"the {what} is not UTF-8") from None
 
 
 def _header_data(header: Mapping[str, Any]) -> bytes:

