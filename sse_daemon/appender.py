@@ -31,15 +31,18 @@ class Job:
     """One message on its way into the log.
 
     size: the bytes of its frames. cost: the memory that it takes while it waits. answer: called once with what became of it; None where nobody waits for that.
+    only: its one item, if nothing in that hangs on the moment, as in nearly every message.
     """
 
-    __slots__ = ("answer", "cost", "parsed", "size")
+    __slots__ = ("answer", "cost", "only", "parsed", "size")
 
     def __init__(self, parsed: tuple[Parsed, ...], size: int, answer: Callable[[Outcome], None] | None) -> None:
         self.parsed = parsed
         self.size = size
         self.cost = size + ITEM_BYTES * len(parsed)
         self.answer = answer
+        first = parsed[0]
+        self.only: Draft | None = first if type(first) is Draft and len(parsed) == 1 else None
 
 
 class Log(Protocol):
@@ -118,13 +121,11 @@ class Appender:
             job = self._jobs[0]
             size += job.size
             last = False
-            for item in job.parsed:
-                if type(item) is Draft:
-                    recipients += len(item.channels)
-                elif isinstance(item, Unresolved):
-                    recipients += self._recipients(item)
-                else:
-                    last = True
+            if job.only is not None:
+                recipients += len(job.only[0])
+            else:
+                count, last = self._weigh(job.parsed)
+                recipients += count
             if jobs and (size > MAX_BYTES or recipients > MAX_RECIPIENTS):
                 break
             jobs.append(self._jobs.popleft())
@@ -132,22 +133,32 @@ class Appender:
                 break
         return jobs
 
-    def _recipients(self, item: Unresolved) -> int:
-        """How many channels the event will be for, by the groups in force: about the work that it is."""
-        return len(item.draft.channels) + len(self._directory.groups.get(item.group or "", ()))
+    def _weigh(self, parsed: Sequence[Parsed]) -> tuple[int, bool]:
+        """How many channels these will be for, by the groups in force: about the work that they are; and whether they change a group."""
+        recipients, changes = 0, False
+        for item in parsed:
+            if isinstance(item, Draft):
+                recipients += len(item.channels)
+            elif isinstance(item, Unresolved):
+                recipients += len(item.draft.channels) + len(self._directory.groups.get(item.group or "", ()))
+            else:
+                changes = True
+        return recipients, changes
 
     async def _append(self, jobs: Sequence[Job]) -> None:
         records: list[Record] = []
         resolved: list[Job] = []
         now = self._wall()
         for job in jobs:
-            only = job.parsed[0] if len(job.parsed) == 1 else None
-            try:
-                # Nearly every message: nothing in it hangs on the moment.
-                records.append((only,) if type(only) is Draft else self._resolve(job.parsed, now))
-                resolved.append(job)
-            except Refusal as refusal:
-                self.settle([(job, refusal)])
+            if job.only is None:
+                try:
+                    records.append(self._resolve(job.parsed, now))
+                except Refusal as refusal:
+                    self.settle([(job, refusal)])
+                    continue
+            else:
+                records.append((job.only,))
+            resolved.append(job)
         self.settle(list(zip(resolved, await self._store(records), strict=True)))
         self.bytes -= sum([job.cost for job in jobs])
         self._room()

@@ -208,6 +208,9 @@ def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
         raise Refusal("too_large", f"a frame has at most {bounds.max_frame} bytes")
     head, lf, rest = frame.partition(b"\n")
     header = read_header(head)
+    data = rest if lf else None
+    if "to" in header and len(header) == (3 if "from" in header and "n" in header else 1):
+        return _event(header, data, topic, bounds)  # what comes most
     if "members" in header:
         if not header.keys() <= _GROUP_MEMBERS:
             raise _unknown_member(_GROUP_MEMBERS)
@@ -218,35 +221,45 @@ def _item(frame: bytes, topic: str | None, bounds: Bounds) -> Parsed:
         return _known(header, rest)
     if not header.keys() <= _EVENT_MEMBERS:
         raise _unknown_member(_EVENT_MEMBERS)
-    return _event(header, rest if lf else None, topic, bounds)
+    return _described(header, data, topic, bounds)
 
 
 def _unknown_member(known: frozenset[str]) -> Refusal:
     return Refusal("unknown_member", f"this kind of header has only the members {', '.join(sorted(known))}")
 
 
-def _event(header: Mapping[str, Any], rest: bytes | None, topic: str | None, bounds: Bounds) -> Draft | Unresolved:
-    get = header.get
-    to = get("to")
-    channels: tuple[str, ...] = () if to == "*" else _recipients(to, "group" in header, bounds)
-    sender, n = origin_of(header) if "from" in header or "n" in header else (None, None)
-    kind = get("type", "message")
+def _event(header: Mapping[str, Any], data: bytes | None, topic: str | None, bounds: Bounds) -> Draft:
+    """An event of which only is said whom it is for and, perhaps, where it comes from."""
+    channels = _channels(header["to"], False, topic, bounds)
+    sender, n = origin_of(header) if len(header) > 1 else (None, None)
+    # As the class does it, without its detour over keywords and defaults: every event passes here, or below.
+    return tuple.__new__(Draft, (channels, "message", topic, (), data_of(header, data), None, False, sender, n))
+
+
+def _described(header: Mapping[str, Any], data: bytes | None, topic: str | None, bounds: Bounds) -> Draft | Unresolved:
+    """An event of which more is said."""
+    if "topic" in header:
+        topic = name_of(header["topic"], "bad_topic", "topic")
+    channels = _channels(header.get("to"), "group" in header, topic, bounds)
+    sender, n = origin_of(header)
+    kind = header.get("type", "message")
     if kind != "message":
         name_of(kind, "bad_type", "type")
         if kind in RESERVED_TYPES:
             raise Refusal("reserved_type", "only the daemon itself writes events of this type")
-    if "topic" in header:
-        topic = name_of(header["topic"], "bad_topic", "topic")
-    if to == "*":
-        channels = (PUBLIC,) if topic is None else (PUBLIC, topic_channel(topic))
     attrs = attrs_of(header["attrs"]) if "attrs" in header else ()
     retain = flag_of(header["retain"], "bad_retain", "retain") if "retain" in header else False
-    # As the class does it, without its detour over keywords and defaults: every event passes here.
-    draft = tuple.__new__(Draft, (channels, kind, topic, attrs, data_of(header, rest), None, retain, sender, n))
+    draft = tuple.__new__(Draft, (channels, kind, topic, attrs, data_of(header, data), None, retain, sender, n))
     if "group" not in header and "ttl" not in header:
         return draft
     group = name_of(header["group"], "bad_group", "group") if "group" in header else None
     return Unresolved(draft, group, ttl_of(header["ttl"]) if "ttl" in header else None)
+
+
+def _channels(to: Any, has_group: bool, topic: str | None, bounds: Bounds) -> tuple[str, ...]:
+    if to == "*":
+        return (PUBLIC,) if topic is None else (PUBLIC, topic_channel(topic))
+    return _recipients(to, has_group, bounds)
 
 
 def _recipients(to: Any, has_group: bool, bounds: Bounds) -> tuple[str, ...]:

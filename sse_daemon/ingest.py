@@ -194,10 +194,13 @@ class Ingest:
         """Counts what became of messages; the appender's hook."""
         now = self._wall()
         for job, outcome in outcomes:
-            if isinstance(outcome, Stored):
-                self._count(job.parsed, outcome, now)
-            else:
+            if isinstance(outcome, Refusal):
                 self._refused(outcome, job, now)
+            elif job.only is not None and job.only.sender is None and outcome[0][0] > self._newest:
+                self._census.accepted += 1  # as `_count` comes to, in one step
+                self._newest = outcome[0][0]
+            else:
+                self._count(job.parsed, outcome, now)
 
     def encode(self, outcome: Outcome) -> bytes:
         """An outcome as the JSON that producers are answered with."""
