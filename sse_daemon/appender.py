@@ -23,6 +23,8 @@ MAX_RECIPIENTS = 20_000
 """Recipients of one append, unless one record alone has more: a short frame to a group is a thousand of them. A million in one
 append held the loop for 250 ms and took 100 MB.
 """
+UNWEIGHED = MAX_RECIPIENTS + 1
+"""The weight of a job that is to be looked at by itself."""
 ITEM_BYTES = 700
 """What an item that waits costs beside the bytes of its frame: tuples, strings, who is to be answered (tracemalloc)."""
 
@@ -31,18 +33,21 @@ class Job:
     """One message on its way into the log.
 
     size: the bytes of its frames. cost: the memory that it takes while it waits. answer: called once with what became of it; None where nobody waits for that.
-    only: its one item, if nothing in that hangs on the moment, as in nearly every message.
+    only: its one item, if nothing in that hangs on the moment, as in nearly every message. weight: for how many channels that is.
     """
 
-    __slots__ = ("answer", "cost", "only", "parsed", "size")
+    __slots__ = ("answer", "cost", "only", "parsed", "size", "weight")
 
     def __init__(self, parsed: tuple[Parsed, ...], size: int, answer: Callable[[Outcome], None] | None) -> None:
         self.parsed = parsed
         self.size = size
         self.cost = size + ITEM_BYTES * len(parsed)
         self.answer = answer
+        self.only: Draft | None = None
+        self.weight = UNWEIGHED
         first = parsed[0]
-        self.only: Draft | None = first if type(first) is Draft and len(parsed) == 1 else None
+        if type(first) is Draft and len(parsed) == 1:
+            self.only, self.weight = first, len(first[0])
 
 
 class Log(Protocol):
@@ -81,6 +86,8 @@ class Appender:
         self._room = room
         self._settled = settled
         self._jobs: deque[Job] = deque()
+        self._weight = 0
+        """Of all that stand in the queue."""
         self._wake = asyncio.Event()
 
     @property
@@ -98,6 +105,7 @@ class Appender:
         if self.full:
             return False
         self._jobs.append(job)
+        self._weight += job.weight
         self.bytes += job.cost
         if len(self._jobs) == 1:
             self._wake.set()
@@ -116,19 +124,21 @@ class Appender:
     def _take(self) -> list[Job]:
         """The next jobs that go into one append; one that changes a group ends it, so that later ones see it in force."""
         jobs: list[Job] = []
+        if self._weight <= MAX_RECIPIENTS and len(self._jobs) <= MAX_RECORDS and self.bytes <= MAX_BYTES:
+            jobs.extend(self._jobs)  # nearly always: all of them, and nothing in them that changes a group
+            self._jobs.clear()
+            self._weight = 0
+            return jobs
         size = recipients = 0
         while self._jobs and len(jobs) < MAX_RECORDS:
             job = self._jobs[0]
             size += job.size
-            last = False
-            if job.only is not None:
-                recipients += len(job.only[0])
-            else:
-                count, last = self._weigh(job.parsed)
-                recipients += count
+            count, last = self._weigh(job.parsed)
+            recipients += count
             if jobs and (size > MAX_BYTES or recipients > MAX_RECIPIENTS):
                 break
             jobs.append(self._jobs.popleft())
+            self._weight -= job.weight
             if last:
                 break
         return jobs

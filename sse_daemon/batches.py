@@ -10,10 +10,6 @@ from sse_daemon.subscription import Filter
 from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
 
-MAX_WRITE = 64 * 1024
-"""Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
-
-
 Key: TypeAlias = tuple[Channel, ...]
 Member: TypeAlias = Stream | Waiter
 
@@ -81,11 +77,6 @@ def plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:
             if member.state is live:
                 plan[member] = (*plan[member], channel) if member in plan else key
     return plan
-
-
-def too_large(batch: Batch) -> bool:
-    """True if it is more than one write."""
-    return len(batch.buffer) > MAX_WRITE and len(batch.frames) > 1
 
 
 def within(entries: Sequence[Entry], most: int) -> Sequence[Entry]:

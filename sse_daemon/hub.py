@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from sse_daemon import sse
-from sse_daemon.batches import MAX_WRITE, Batches, Key, Member, plan_of, too_large, within
+from sse_daemon.batches import Batches, Key, Member, plan_of, within
 from sse_daemon.event import Event, Logged
 from sse_daemon.poller import Poller
-from sse_daemon.stream import Batch, Gone, Profile, State, Stream, Wire
+from sse_daemon.stream import MAX_WRITE, Batch, Gone, Profile, State, Stream, Wire
 from sse_daemon.subscription import Filter
 from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
@@ -254,7 +254,6 @@ class Hub:
         wanted: Filter | None = None
         wire: Wire | None = None
         batch: Batch | None = None
-        large = False
         done = 0
         while plan:
             member, channels = plan.popitem()
@@ -263,13 +262,12 @@ class Hub:
                 # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
                 if channels is not key or profile.wire is not wire or profile.subscription.filter is not wanted:
                     batch = self._batches.of(channels, profile)
-                    large = batch is not None and too_large(batch)
                     key, wire, wanted = channels, profile.wire, profile.subscription.filter
                 if batch is None:
                     pass
                 elif isinstance(member, Waiter):
                     member.wake()
-                elif large:
+                elif batch.too_large:
                     self._postpone(member, batch)
                 elif not member.write(batch, now):
                     member.enter(State.BEHIND)

@@ -16,6 +16,8 @@ from sse_daemon import sse
 from sse_daemon.subscription import Subscription
 from sse_daemon.window import Channel, Entry, event_of
 
+MAX_WRITE = 64 * 1024
+"""Bytes of one write, unless one event alone is larger: about what SO_SNDBUF takes at once."""
 REPEATED = 2
 """How often something was sent in vain that is not merely on its way."""
 _TCP_INFO = struct.Struct("=2xB21xI28xI")
@@ -73,16 +75,22 @@ class Wire(NamedTuple):
 
 
 class Batch:
-    """Consecutive events as one buffer, shared by every stream that stands at `after` and is to get just these."""
+    """Consecutive events as one buffer, shared by every stream that stands at `after` and is to get just these.
 
-    __slots__ = ("after", "buffer", "frames", "last", "positions")
+    too_large: it is more than one write.
+    """
+
+    __slots__ = ("after", "buffer", "frames", "positions", "too_large")
 
     def __init__(self, after: int, positions: Sequence[int], frames: Sequence[bytes]) -> None:
         self.after = after
         self.positions = positions
         self.frames = frames
-        self.buffer = frames[0] if len(frames) == 1 else b"".join(frames)
-        self.last = positions[-1]
+        if len(frames) == 1:
+            self.buffer, self.too_large = frames[0], False
+        else:
+            self.buffer = b"".join(frames)
+            self.too_large = len(self.buffer) > MAX_WRITE
 
     def cut(self, sent: int) -> tuple[int, int, memoryview]:
         """Where a write of `sent` bytes ended: (events begun, position of the last one begun, the rest of its frame)."""
@@ -157,7 +165,7 @@ class Stream:
         except OSError as error:
             raise Gone from error
         if sent == len(batch.buffer):
-            self.cursor = self.announced = batch.last
+            self.cursor = self.announced = batch.positions[-1]
             self.delivered += len(batch.positions)
             self.written = self.progress = now
             return True

@@ -140,22 +140,25 @@ class Window:
     def extend(self, batch: Iterable[tuple[Event, bytes]], last: int) -> list[Channel]:
         """Takes the events after `head` through `last`, each with its frame; returns the channels touched, each once."""
         touched: dict[Channel, None] = {}
-        known = self.channels
+        known, entries, cost = self.channels, self._entries, self._cost
+        size = 0
+        entry: Entry
         for (position, names, type, topic, attrs, data, expires), frame in batch:
             # The channels' own strings: an event then costs a reference for each, not a copy of each name.
-            channels: Sequence[Channel]
             if len(names) == 1:  # nearly every event, and lists cost more than all else here
                 channel = known.get(names[0]) or self._add_channel(names[0])
-                channels, names = (channel,), channel.names
-            else:
-                channels = [known.get(name) or self._add_channel(name) for name in names]
-                names = tuple([channel.name for channel in channels])
-            entry = (position, names, frame, expires, type, topic, attrs, data)
-            for channel in channels:
+                entry = (position, channel.names, frame, expires, type, topic, attrs, data)
                 channel.add(entry)
                 touched[channel] = None
-            self._entries.append(entry)
-            self.bytes += self._cost(entry)
+            else:
+                channels = [known.get(name) or self._add_channel(name) for name in names]
+                entry = (position, tuple([each.name for each in channels]), frame, expires, type, topic, attrs, data)
+                for each in channels:
+                    each.add(entry)
+                    touched[each] = None
+            entries.append(entry)
+            size += cost(entry)
+        self.bytes += size
         self.head = last
         return list(touched)
 
