@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from sse_daemon.stream import Batch, Profile, State, Stream, Wire
+from sse_daemon.stream import Batch, State, Stream, Wire
 from sse_daemon.subscription import Filter
 from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
@@ -32,39 +32,37 @@ class Batches:
         """The sweep is done: gives its buffers back."""
         self._made.clear()
 
-    def of(self, channels: Key, profile: Profile) -> Batch | None:
-        """What the sweep brings to a stream of `profile` on these of its channels; None if that is nothing."""
+    def of(self, channels: Key, wanted: Filter | None, wire: Wire) -> Batch | None:
+        """What the sweep brings to those on these channels who want this, laid out like that; None if that is nothing."""
         if len(channels) == 1 and len(channels[0].streams) == 1:
-            return self._make(channels, profile)  # nobody else gets the same
-        ident = (channels, profile.subscription.filter, profile.wire)
+            return self._make(channels, wanted, wire)  # nobody else gets the same
+        ident = (channels, wanted, wire)
         if ident not in self._made:
-            self._made[ident] = self._make(channels, profile)
+            self._made[ident] = self._make(channels, wanted, wire)
         return self._made[ident]
 
-    def encode(self, after: int, entries: Sequence[Entry], profile: Profile) -> Batch | None:
-        """What of `entries` is for this subscription, as one buffer; None if nothing is."""
-        wanted = profile.subscription.filter
-        frame = profile.wire.frame
+    def encode(self, after: int, entries: Sequence[Entry], wanted: Filter | None, wire: Wire) -> Batch | None:
+        """What of `entries` is wanted, as one buffer; None if nothing is."""
         now = self._wall()
         positions, frames = [], []
         for entry in entries:
             if (entry[3] is None or entry[3] > now) and (wanted is None or wanted.passes(event_of(entry))):
                 positions.append(entry[0])
-                frames.append(frame(entry))
+                frames.append(entry[2] if wire.plain else wire.frame(entry))
         return Batch(after, positions, frames) if frames else None
 
-    def _make(self, channels: Key, profile: Profile) -> Batch | None:
+    def _make(self, channels: Key, wanted: Filter | None, wire: Wire) -> Batch | None:
         after, through = self.after, self.through
-        if len(channels) == 1 and profile.subscription.filter is None:
+        if len(channels) == 1 and wanted is None:
             entry = channels[0].only(after, through)
-            if entry is not None and entry[3] is None:
-                return Batch(after, (entry[0],), (profile.wire.frame(entry),))  # what comes most
+            if entry is not None and entry[3] is None:  # what comes most
+                return Batch(after, (entry[0],), (entry[2] if wire.plain else wire.frame(entry),))
         try:
             entries = self._window.read(channels, after, through, through - after)
         except Overtaken:
             # Only a long-poll stands on a channel that was not followed up to here: it is woken by this, and asks the log itself.
             return Batch(after, [after], [b""])
-        return self.encode(after, entries, profile)
+        return self.encode(after, entries, wanted, wire)
 
 
 def plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:

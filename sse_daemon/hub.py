@@ -146,7 +146,7 @@ class Hub:
         if stream.state is State.LIVE:
             stream.enter(State.BEHIND)
         stream.cursor = cursor
-        stream.add(stream.profile.wire.wrap(block))
+        stream.add(stream.wire.wrap(block))
         if position is not None:
             stream.announced = position
         self._pump(stream)
@@ -158,7 +158,7 @@ class Hub:
         self.leave(stream)
         stream.enter(State.CLOSING)
         stream.reason = reason
-        wire = stream.profile.wire
+        wire = stream.wire
         stream.add(wire.wrap(sse.bye(reason, retry_ms)) + wire.end)
         self.resume(stream)
 
@@ -213,7 +213,7 @@ class Hub:
     def missed(self, stream: Stream, at: int) -> int | None:
         """How many events of its channels lie between the stream's cursor and `at`; None where that cannot be told exactly."""
         cursor, channels = stream.cursor, stream.channels
-        if stream.counted is None or stream.counted[0] != cursor or stream.profile.subscription.filter is not None:
+        if stream.counted is None or stream.counted[0] != cursor or stream.wanted is not None:
             return None
         if any(channel.mortal > cursor or channel.evicted > at for channel in channels) or at > self.window.head:
             return None
@@ -258,11 +258,10 @@ class Hub:
         while plan:
             member, channels = plan.popitem()
             try:
-                profile = member.profile
                 # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
-                if channels is not key or profile.wire is not wire or profile.subscription.filter is not wanted:
-                    batch = self._batches.of(channels, profile)
-                    key, wire, wanted = channels, profile.wire, profile.subscription.filter
+                if channels is not key or member.wire is not wire or member.wanted is not wanted:
+                    batch = self._batches.of(channels, member.wanted, member.wire)
+                    key, wanted, wire = channels, member.wanted, member.wire
                 if batch is None:
                     pass
                 elif isinstance(member, Waiter):
@@ -350,7 +349,7 @@ class Hub:
         Raises Gone.
         """
         entries = within(entries, MAX_WRITE)
-        batch = self._batches.encode(stream.cursor, entries, stream.profile)
+        batch = self._batches.encode(stream.cursor, entries, stream.wanted, stream.wire)
         if batch is not None and not stream.write(batch, now):
             self._block(stream)
             return False

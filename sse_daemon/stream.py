@@ -10,6 +10,7 @@ import enum
 import socket
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from sse_daemon import sse
@@ -51,12 +52,19 @@ class Gone(Exception):
     """The client's end of the socket is gone."""
 
 
-class Wire(NamedTuple):
-    """How a stream's bytes are laid out: HTTP/1.1 chunks or none (HTTP/1.0), the data alone or the whole event as JSON."""
+class Wire:
+    """How a stream's bytes are laid out: HTTP/1.1 chunks or none (HTTP/1.0), the data alone or the whole event as JSON.
 
-    chunked: bool
-    json: bool
-    incarnation: str
+    plain: the window's frames are carried as they are, as nearly always.
+    """
+
+    __slots__ = ("chunked", "incarnation", "json", "plain")
+
+    def __init__(self, chunked: bool, json: bool, incarnation: str) -> None:
+        self.chunked = chunked
+        self.json = json
+        self.incarnation = incarnation
+        self.plain = chunked and not json
 
     def frame(self, entry: Entry) -> bytes:
         """`entry` as this wire carries it."""
@@ -72,6 +80,10 @@ class Wire(NamedTuple):
     def end(self) -> bytes:
         """What ends the response."""
         return sse.LAST_CHUNK if self.chunked else b""
+
+
+wire_of = lru_cache(maxsize=16)(Wire)
+"""The Wire of these: streams share batches only if they share it."""
 
 
 class Batch:
@@ -123,18 +135,20 @@ class Stream:
     """One open response. It is driven by the hub: nothing here waits, and only `send` of a full socket keeps bytes.
 
     cursor: everything up to it was written or is not for this stream; while LIVE, the hub's end stands for it.
-    announced: the last position that the client was told. progress: when the socket last took something; opened: when it came
+    wire, wanted: its profile's, where the sweep is quick to find them. announced: the last position that the client was told. progress: when the socket last took something; opened: when it came
     (loop's clock, which is the same in all processes).
     """
 
     __slots__ = (
         "announced", "channels", "counted", "cursor", "delivered", "opened", "outrun", "profile", "progress", "reason", "rest",
-        "settled", "sock", "start", "state", "written",
+        "settled", "sock", "start", "state", "wanted", "wire", "written",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, profile: Profile, opening: bytes, cursor: int, announced: int, now: float) -> None:
         self.sock = sock
         self.profile = profile
+        self.wire = profile.wire
+        self.wanted = profile.subscription.filter
         self.state = State.BEHIND
         self.channels: tuple[Channel, ...] = ()
         self.start = self.cursor = cursor

@@ -11,10 +11,12 @@ from sse_daemon.window import Channel
 class Waiter:
     """A long-poll: it stands on channels as a stream does, and is told once that there is something for it."""
 
-    __slots__ = ("channels", "profile", "state", "woken")
+    __slots__ = ("channels", "profile", "state", "wanted", "wire", "woken")
 
     def __init__(self, profile: Profile, loop: asyncio.AbstractEventLoop) -> None:
         self.profile = profile
+        self.wire = profile.wire
+        self.wanted = profile.subscription.filter
         self.state = State.LIVE
         self.channels: tuple[Channel, ...] = ()
         self.woken: asyncio.Future[None] = loop.create_future()

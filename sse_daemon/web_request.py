@@ -6,7 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from tornado.escape import url_unescape
@@ -19,14 +19,11 @@ from sse_daemon.event import Cursor
 from sse_daemon.forwarded import client
 from sse_daemon.gate import gate
 from sse_daemon.request import Request, Values
-from sse_daemon.stream import Profile, Wire
+from sse_daemon.stream import Profile, wire_of
 from sse_daemon.subscription import narrowed
 from sse_daemon.web_site import Site
 
 _PLACE = re.compile(r"\{(\w+)\}")
-
-wire = lru_cache(maxsize=16)(Wire)
-"""A Wire; equal ones are one object."""
 
 
 class Asked(NamedTuple):
@@ -111,7 +108,7 @@ def _profile(site: Site, request: Request, grant: Grant, topic: str | None, chun
         address=request.address,
         opened=site.wall(),
         subscription=narrowed(grant.channels, wanted),
-        wire=wire(chunked, request.route.format == "json", site.hub.incarnation),
+        wire=wire_of(chunked, request.route.format == "json", site.hub.incarnation),
         heartbeat_event=request.heartbeat_is_event(),
         expires=_expiry(site, grant),
     )

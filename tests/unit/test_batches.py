@@ -9,8 +9,8 @@ import pytest
 from sse_daemon import sse
 from sse_daemon.batches import Batches
 from sse_daemon.event import Event
-from sse_daemon.stream import Profile, Wire
-from sse_daemon.subscription import Filter, Subscription
+from sse_daemon.stream import Wire
+from sse_daemon.subscription import Filter
 from sse_daemon.window import Window
 
 NOW = 1000.0
@@ -25,9 +25,7 @@ def swept(
     window.extend([(event, sse.event_frame(event, "log")) for event in events], events[-1].position)
     batches = Batches(window, lambda: NOW)
     batches.begin(0, window.head)
-    subscription = Subscription(tuple(names), filter)
-    profile = Profile("c", "a", "/events", "test", 0.0, subscription, Wire(chunked, False, "log"), False, None)
-    batch = batches.of(tuple(channels), profile)
+    batch = batches.of(tuple(channels), filter, Wire(chunked, False, "log"))
     return [] if batch is None else list(batch.frames)
 
 

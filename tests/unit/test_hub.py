@@ -18,7 +18,7 @@ from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.catchup import CatchUp
 from sse_daemon.event import PUBLIC, Draft, Event, participant_channel
 from sse_daemon.hub import Hub
-from sse_daemon.stream import Batch, Profile, State, Stream, Wire
+from sse_daemon.stream import Batch, Profile, State, Stream, wire_of
 from sse_daemon.subscription import Filter, Subscription
 from sse_daemon.window import Window
 from tests.conftest import LogWatch
@@ -55,7 +55,7 @@ class Rig:
         ours.setblocking(False)
         theirs.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
-        wire = Wire(chunked, False, self.hub.incarnation)
+        wire = wire_of(chunked, False, self.hub.incarnation)
         subscription = Subscription((participant_channel(key), PUBLIC), filter)
         profile = Profile(f"c{len(self.clients)}", key, "/events", "test", 0.0, subscription, wire, False, None)
         snapshots = await self.backend.retained(subscription.channels)
