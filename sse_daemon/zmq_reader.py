@@ -130,13 +130,13 @@ class Reader:
 
     def _take_any(self) -> bool:
         try:
-            frame = self.socket.recv(zmq.NOBLOCK, copy=False)  # as a Frame it knows whether more follow: cheaper than asking
+            frame = self.socket.recv(zmq.NOBLOCK, False)  # not copied: as a Frame it knows whether more follow: cheaper than asking
         except zmq.Again:
             self.dried += 1
             return False
         frames = [frame.bytes]
         while frame.more:
-            frame = self.socket.recv(zmq.NOBLOCK, copy=False)  # a message arrives whole
+            frame = self.socket.recv(zmq.NOBLOCK, False)  # a message arrives whole
             frames.append(frame.bytes)
         try:
             if self.seen is not None:
