@@ -264,11 +264,9 @@ class Hub:
                     key, wanted, wire = channels, member.wanted, member.wire
                 if batch is None:
                     pass
-                elif isinstance(member, Waiter):
-                    member.wake()
-                elif batch.too_large:
+                elif batch.too_large and isinstance(member, Stream):
                     self._postpone(member, batch)
-                elif not member.write(batch, now):
+                elif not member.write(batch, now) and isinstance(member, Stream):
                     member.enter(State.BEHIND)
                     self._block(member)
             except Exception as error:  # noqa: BLE001

@@ -92,13 +92,15 @@ class Batch:
     too_large: it is more than one write.
     """
 
-    __slots__ = ("after", "buffer", "frames", "positions", "too_large")
+    __slots__ = ("after", "buffer", "count", "frames", "last", "positions", "too_large")
 
     def __init__(self, after: int, positions: Sequence[int], frames: Sequence[bytes]) -> None:
         self.after = after
         self.positions = positions
         self.frames = frames
-        if len(frames) == 1:
+        self.count = len(positions)
+        self.last = positions[-1]
+        if self.count == 1:
             self.buffer, self.too_large = frames[0], False
         else:
             self.buffer = b"".join(frames)
@@ -179,8 +181,8 @@ class Stream:
         except OSError as error:
             raise Gone from error
         if sent == len(batch.buffer):
-            self.cursor = self.announced = batch.positions[-1]
-            self.delivered += len(batch.positions)
+            self.cursor = self.announced = batch.last
+            self.delivered += batch.count
             self.written = self.progress = now
             return True
         begun, position, self.rest = batch.cut(sent)

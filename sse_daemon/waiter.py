@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sse_daemon.stream import Profile, State
+from sse_daemon.stream import Batch, Profile, State
 from sse_daemon.window import Channel
 
 
@@ -21,7 +21,12 @@ class Waiter:
         self.channels: tuple[Channel, ...] = ()
         self.woken: asyncio.Future[None] = loop.create_future()
 
+    def write(self, batch: Batch, now: float) -> bool:
+        """As a stream's; it only wakes, the events themselves are read from the window."""
+        self.wake()
+        return True
+
     def wake(self) -> None:
-        """Takes note; the events themselves are read from the window."""
+        """Takes note."""
         if not self.woken.done():
             self.woken.set_result(None)
