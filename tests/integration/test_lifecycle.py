@@ -363,11 +363,16 @@ def test_sighup_with_a_mistake_anywhere_changes_nothing_and_says_so() -> None:
         acked.store(event(["a", "b", "c"]))
 
 
-@pytest.mark.parametrize(("before", "after"), [(1.0, 0.3), (0.3, 0.6)], ids=["shorter", "longer"])
-def test_sighup_changes_the_heartbeat_of_open_streams(before: float, after: float) -> None:
-    with RunningDaemon(f"[streams]\nheartbeat = {before}") as daemon, connect(daemon, "a", heartbeat="event") as client:
+def test_sighup_brings_the_next_heartbeat_of_open_streams_nearer() -> None:
+    with RunningDaemon("[streams]\nheartbeat = 1000") as daemon, connect(daemon, "a", heartbeat="event") as client:
+        reload(daemon, "[streams]\nheartbeat = 0.3")
+        wait(lambda: len(client.of("heartbeat")) >= 3, "heartbeats", [client])
+
+
+def test_sighup_that_makes_heartbeats_rarer_loses_no_open_stream() -> None:
+    with RunningDaemon("[streams]\nheartbeat = 0.3") as daemon, connect(daemon, "a", heartbeat="event") as client:
         wait(lambda: client.of("heartbeat"), "a heartbeat", [client])
-        reload(daemon, f"[streams]\nheartbeat = {after}")
+        reload(daemon, "[streams]\nheartbeat = 0.6")
         count = len(client.of("heartbeat"))
         wait(lambda: len(client.of("heartbeat")) >= count + 3, "further heartbeats", [client])
 

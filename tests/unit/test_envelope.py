@@ -171,6 +171,7 @@ def test_a_topic_frame_names_no_topic_of_a_control_envelope() -> None:
         ("bad_header", '{"data":' + "[" * 5000),
         ("bad_header", '{"to":"*","data":' + "[" * 5000 + "]" * 5000 + "}"),
         ("not_utf8", b'{"to":"*","type":"\xff"}'),
+        ("not_utf8", b'{"to":"*","type":"\xed\xa0\x80"}'),
         ("not_utf8", b'{"to":"*"}\n\xff'),
         ("not_utf8", b'{"to":"*"}\nabc\xc3'),
         ("not_utf8", b'{"to":"*"}\n\xed\xa0\x80'),
