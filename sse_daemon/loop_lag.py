@@ -7,6 +7,7 @@ call counts too. So this asks the loop itself, as anything else that waits for i
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 
 EVERY = 0.05
@@ -15,7 +16,7 @@ KEPT = 10.0
 """Seconds for which the worst answer is remembered at least; twice that at most."""
 
 SUSTAINED = 2.0
-"""Seconds for which every answer has to be bad before that is more than a peak."""
+"""Seconds from the first bad answer of several in a row to the last, before that is more than a peak: one pause, however long, is a peak."""
 
 
 class LoopLag:
@@ -36,11 +37,11 @@ class LoopLag:
 
     def sustained(self, limit: float) -> bool:
         """Whether everything was late by more than `limit` seconds for SUSTAINED seconds, and still is. A limit of 0 is none."""
-        if not limit or not self._answers or self._answers[-1][1] <= limit:
+        if not limit or not self._answers:
             return False
-        fine = [when for when, late in self._answers if late <= limit]
-        since = fine[-1] if fine else self._answers[0][0]
-        return self._answers[-1][0] - since >= SUSTAINED
+        bad = itertools.takewhile(lambda answer: answer[1] > limit, reversed(self._answers))
+        times = [when for when, _ in bad]
+        return bool(times) and times[0] - times[-1] >= SUSTAINED
 
     def forget(self) -> None:
         """What was until now counts no longer: while a process starts much holds its loop, and nobody waits for it."""
@@ -58,7 +59,7 @@ class LoopLag:
             self._before, self._latest = self._latest, 0.0
         self._latest = max(self._latest, now - self._due)
         self._answers.append((now, now - self._due))
-        # One from before stays: the others begin where it was given.
+        # One from before stays: how long it has been bad is counted from it.
         while len(self._answers) > 2 and self._answers[1][0] <= now - SUSTAINED:
             self._answers.popleft()
         # From now on and not from when it was due: after a long delay the missed ones are not asked in a row.

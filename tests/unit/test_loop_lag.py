@@ -75,6 +75,17 @@ async def test_what_lasts_is_told_from_a_peak(lag: LoopLag, until: Any, monkeypa
     assert loop.time() > begun
 
 
+async def test_one_pause_is_a_peak_however_long(lag: LoopLag, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUSTAINED", 10 * EVERY)
+    loop, limit = asyncio.get_running_loop(), 5 * EVERY
+    begun = loop.time()
+    await until(lambda: loop.time() > begun + 5 * EVERY, "some answers that were in time")
+    hold()
+    while lag.worst <= limit:
+        await asyncio.sleep(0)
+    assert not lag.sustained(limit), "a machine that was suspended is not overloaded when it is back"
+
+
 async def test_what_was_before_it_matters_can_be_forgotten(lag: LoopLag, until: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SUSTAINED", 30 * EVERY)
     limit, begun = 5 * EVERY, time.monotonic()
