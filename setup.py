@@ -20,7 +20,7 @@ OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silen
 """The compiler's: types were checked before, and what is not compiled is none of its business."""
 COMPILED = (
     "event", "participant", "header", "envelope", "sse", "subscription", "window", "census", "directory", "backend", "timely",
-    "stream", "poller", "waiter", "batches", "hub", "appender", "zmq_reader", "ingest", "codec", "followed", "link", "relay",
+    "stream", "poller", "waiter", "plan", "batches", "hub", "appender", "zmq_reader", "ingest", "codec", "followed", "link", "relay",
     "backends.broker", "backends.pages", "backends.producers", "backends.ledger", "backends.memory",
 )  # fmt: skip
 """What one event costs is spent here; everything else is left as it is."""

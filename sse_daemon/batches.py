@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
 
-from sse_daemon.stream import Batch, State, Stream, Wire
+from sse_daemon.plan import Key
+from sse_daemon.stream import Batch, Wire
 from sse_daemon.subscription import Filter
-from sse_daemon.waiter import Waiter
-from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
-
-Key: TypeAlias = tuple[Channel, ...]
-Member: TypeAlias = Stream | Waiter
+from sse_daemon.window import Entry, Overtaken, Window, event_of
 
 
 class Batches:
-    """The batches of one sweep at a time, over the positions after `after` through `through`. wall: Unix time, for expiries."""
+    """The batches of a sweep, up to `through`. wall: Unix time, for expiries."""
 
     def __init__(self, window: Window, wall: Callable[[], float]) -> None:
-        self.after = self.through = window.head
+        self.through = window.head
         self._window = window
         self._wall = wall
-        self._made: dict[tuple[Key, Filter | None, Wire], Batch | None] = {}
+        self._made: dict[tuple[Key, int, Filter | None, Wire], Batch | None] = {}
 
-    def begin(self, after: int, through: int) -> None:
-        """The next sweep."""
-        self.after, self.through = after, through
+    def extend(self, through: int) -> None:
+        """From now on they go up to `through`."""
+        self.through = through
         self._made.clear()
 
-    def end(self) -> None:
-        """The sweep is done: gives its buffers back."""
+    def clear(self) -> None:
+        """Gives the buffers back."""
         self._made.clear()
 
-    def of(self, channels: Key, wanted: Filter | None, wire: Wire) -> Batch | None:
-        """What the sweep brings to those on these channels who want this, laid out like that; None if that is nothing."""
+    def of(self, channels: Key, after: int, wanted: Filter | None, wire: Wire) -> Batch | None:
+        """What those on these channels get who stand at `after` and want this, laid out like that; None if that is nothing."""
         if len(channels) == 1 and len(channels[0].streams) == 1:
-            return self._make(channels, wanted, wire)  # nobody else gets the same
-        ident = (channels, wanted, wire)
+            return self._make(channels, after, wanted, wire)  # nobody else gets the same
+        ident = (channels, after, wanted, wire)
         if ident not in self._made:
-            self._made[ident] = self._make(channels, wanted, wire)
+            self._made[ident] = self._make(channels, after, wanted, wire)
         return self._made[ident]
 
     def encode(self, after: int, entries: Sequence[Entry], wanted: Filter | None, wire: Wire) -> Batch | None:
@@ -51,8 +47,8 @@ class Batches:
                 frames.append(entry[2] if wire.plain else wire.frame(entry))
         return Batch(after, positions, frames) if frames else None
 
-    def _make(self, channels: Key, wanted: Filter | None, wire: Wire) -> Batch | None:
-        after, through = self.after, self.through
+    def _make(self, channels: Key, after: int, wanted: Filter | None, wire: Wire) -> Batch | None:
+        through = self.through
         if len(channels) == 1 and wanted is None:
             entry = channels[0].only(after, through)
             if entry is not None and entry[3] is None:  # what comes most
@@ -63,18 +59,6 @@ class Batches:
             # Only a long-poll stands on a channel that was not followed up to here: it is woken by this, and asks the log itself.
             return Batch(after, [after], [b""])
         return self.encode(after, entries, wanted, wire)
-
-
-def plan_of(touched: Iterable[Channel]) -> dict[Member, Key]:
-    """The live members of the touched channels, each with those of its channels that were touched."""
-    live = State.LIVE
-    plan: dict[Member, Key] = {}
-    for channel in touched:
-        key = (channel,)
-        for member in channel.streams:
-            if member.state is live:
-                plan[member] = (*plan[member], channel) if member in plan else key
-    return plan
 
 
 def within(entries: Sequence[Entry], most: int) -> Sequence[Entry]:

@@ -118,7 +118,7 @@ class Desk(NamedTuple):
     async def readers(self, position: int, before: float) -> Readers:
         event = self.hub.event_at(position)
         rows = [] if event is None else [self._reader(stream, position) for stream in self._reading(event, before)]
-        return Readers(rows, self.hub.end >= position)
+        return Readers(rows, self.hub.served >= position)
 
     def _reading(self, event: Event, before: float) -> list[Stream]:
         return [
@@ -179,7 +179,7 @@ class Desk(NamedTuple):
             "window_events": len(window),
             "window_channels": len(window.channels),
             "pinned_bytes": hub.pinned(),
-            "sweep_position": hub.end,
+            "sweep_position": hub.served,
             "loop_lag_seconds": self.loop_lag.worst,
             "shedding": float(self.door.overrun()),
             **self.authenticator.values(),

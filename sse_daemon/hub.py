@@ -1,17 +1,16 @@
 """Who is on which channel, and the fan-out: every stream gets what its channels hold, in order, once.
 
-A fan-out is a *sweep* from `end` (where the last sweep ended) to the window's head. It runs in slices, so that a fan-out to many
-streams does not hold the loop, with one pending turn in the loop at most. What holds at every moment:
+A fan-out is a *sweep*: it visits the live streams that have something to get, whoever has waited longest first, and writes to each
+what came since it was last written to, up to `end`. It runs in slices, so that a fan-out to many streams does not hold the loop, with
+one pending turn in the loop at most. Before each slice `end` goes on to the window's head, if something has come (`plan.py`). What holds at
+every moment:
 
 * `end` is the window's head, or a sweep is running or scheduled.
-* A sweep takes its streams and its events when it starts. What arrives meanwhile is the next sweep; it starts after this one.
-* A LIVE stream outside the running sweep's plan has got everything up to `end`. One in the plan has got everything up to the
-  sweep's start.
-* A stream that is behind reads from the window up to `end`, never to the head, and then goes live: a running sweep has not
-  planned it, the next one will. Going live marks its channels that have something after `end`, for nobody may have been live
-  there when it came.
+* A LIVE stream that is not in the sweep's plan has got everything up to `end`. One in the plan has got everything up to its cursor.
+* A stream that is behind reads from the window up to `end`, never to the head, and then goes live. Going live marks its channels that
+  have something after `end`, for nobody may have been live there when it came.
 * A cursor never moves back.
-* The window evicts nothing after `end`.
+* The window evicts nothing that somebody in the plan has not got.
 """
 
 from __future__ import annotations
@@ -23,16 +22,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from sse_daemon import sse
-from sse_daemon.batches import Batches, Key, Member, plan_of, within
+from sse_daemon.batches import Batches, within
 from sse_daemon.event import Event, Logged
+from sse_daemon.plan import Key, Member, Plan
 from sse_daemon.poller import Poller
 from sse_daemon.stream import MAX_WRITE, Batch, Gone, Profile, State, Stream, Wire
 from sse_daemon.subscription import Filter
 from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
 
-SLICE = 0.004
-"""Seconds that a sweep, and then the streams behind, may each hold the loop in one turn."""
+SLICE = 0.0005
+"""Seconds that a sweep, and then the streams behind, may each hold the loop in one turn. What has come is taken between two slices: with
+shorter ones a write carries more events, and the turns between them take more of the time."""
 PAGE = 256
 """Most events that a stream behind reads from the window for one write."""
 CLOSED_KEPT = 200
@@ -82,8 +83,7 @@ class Hub:
         self._wall = wall
         self._poller = Poller(loop, self._writable, self._spoke)
         self._touched: dict[Channel, None] = {}
-        self._plan: dict[Member, Key] = {}
-        self._start = self.end
+        self._plan = Plan()
         self._batches = Batches(window, wall)
         self._ready: dict[Stream, None] = {}
         self._ahead: dict[Stream, None] = {}
@@ -129,11 +129,12 @@ class Hub:
     def wait(self, waiter: Waiter) -> None:
         """Takes a long-poll; `leave` ends it."""
         self._enlist(waiter)
+        self._plan.came(waiter)
         self._mark(waiter.channels)
 
     def leave(self, member: Member) -> None:
         """Takes a stream or long-poll off its channels."""
-        self._plan.pop(member, None)
+        self._plan.drop(member)
         for channel in member.channels:
             channel.streams.pop(member, None)
             if channel.name in self.window.channels:
@@ -191,7 +192,12 @@ class Hub:
         """Everything up to here was written to the stream, or begun, or is not for it."""
         if stream.state is not State.LIVE:
             return stream.cursor
-        return self._start if stream in self._plan else self.end
+        return stream.cursor if stream in self._plan else self.end
+
+    @property
+    def served(self) -> int:
+        """Every live stream has got everything up to here."""
+        return self._plan.oldest(self.end)
 
     def event_at(self, position: int) -> Event | None:
         """The event at this position, while the window holds it."""
@@ -228,39 +234,46 @@ class Hub:
     def _turn(self) -> None:
         self._turn_handle = None
         now = self._loop.time()
-        if not self._plan:
-            self._begin()
-        if self._plan:
+        plan = self._plan
+        if self.end != self.window.head:
+            self._take()
+        if plan.due:
             self._sweep(now, now + SLICE)
-        if not self._plan:
-            self._batches.end()
-            self.window.evict(self.end)
+            plan.go_on()
+        if not plan.due:
+            self._batches.clear()
+        self.window.evict(self.served)
         self._pump_ready(self._loop.time() + SLICE)
-        if self._plan or self._ready or self.end != self.window.head:
+        if plan.due or self._ready or self.end != self.window.head:
             self._schedule()
 
-    def _begin(self) -> None:
-        self._start, self.end = self.end, self.window.head
-        self._batches.begin(self._start, self.end)
-        touched, self._touched = self._touched, {}
-        self._plan = plan_of(touched)
+    def _take(self) -> None:
+        """Goes on to the window's head."""
+        if not self._plan.take(self._touched, self.end):
+            return
+        self._touched = {}
+        self.end = self.window.head
+        self._batches.extend(self.end)
         for stream in [s for s in self._ahead if s.cursor <= self.end]:
             del self._ahead[stream]
             self._ready[stream] = None
 
     def _sweep(self, now: float, deadline: float) -> None:
-        plan = self._plan
+        due = self._plan.due
+        visited = self._plan.visited.append
         key: Key = ()
         wanted: Filter | None = None
         wire: Wire | None = None
         batch: Batch | None = None
         done = 0
-        while plan:
-            member, channels = plan.popitem()
+        while due:
+            member, channels = due.popitem()
+            visited(member)
             try:
-                # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up.
+                # Streams that share a batch mostly come in a row and share these very objects: then nothing is to look up. Those whose
+                # key is the same object became due together, and stand at the same position.
                 if channels is not key or member.wire is not wire or member.wanted is not wanted:
-                    batch = self._batches.of(channels, member.wanted, member.wire)
+                    batch = self._batches.of(channels, member.cursor, member.wanted, member.wire)
                     key, wanted, wire = channels, member.wanted, member.wire
                 if batch is None:
                     pass
@@ -361,6 +374,7 @@ class Hub:
         stream.settled = True
         stream.outrun = 0
         stream.counted = None
+        self._plan.came(stream)
         self._mark(stream.channels)
 
     def _mark(self, channels: Key) -> None:

@@ -136,7 +136,7 @@ class Profile(NamedTuple):
 class Stream:
     """One open response. It is driven by the hub: nothing here waits, and only `send` of a full socket keeps bytes.
 
-    cursor: everything up to it was written or is not for this stream; while LIVE, the hub's end stands for it.
+    cursor: everything up to it was written or is not for this stream; while LIVE and not in the sweep's plan, the hub's end stands for it.
     wire, wanted: its profile's, where the sweep is quick to find them. announced: the last position that the client was told.
     progress: when the socket last took something; opened: when it came (loop's clock, which is the same in all processes).
     """

@@ -9,9 +9,12 @@ from sse_daemon.window import Channel
 
 
 class Waiter:
-    """A long-poll: it stands on channels as a stream does, and is told once that there is something for it."""
+    """A long-poll: it stands on channels as a stream does, and is told once that there is something for it.
 
-    __slots__ = ("channels", "profile", "state", "wanted", "wire", "woken")
+    cursor: a plan's; what the client has is known to whoever waits.
+    """
+
+    __slots__ = ("channels", "cursor", "profile", "state", "wanted", "wire", "woken")
 
     def __init__(self, profile: Profile, loop: asyncio.AbstractEventLoop) -> None:
         self.profile = profile
@@ -19,6 +22,7 @@ class Waiter:
         self.wanted = profile.subscription.filter
         self.state = State.LIVE
         self.channels: tuple[Channel, ...] = ()
+        self.cursor = 0
         self.woken: asyncio.Future[None] = loop.create_future()
 
     def write(self, batch: Batch, now: float) -> bool:

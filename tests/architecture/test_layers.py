@@ -44,7 +44,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "producer_keys",
     ),
     4: (
-        *("stream", "poller", "waiter", "batches", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
+        *("stream", "poller", "waiter", "plan", "batches", "hub", "catchup", "liveness", "longpoll", "loop_lag"),
         *("appender", "listener", "listening", "door", "request", "relay", "desk", "guests"),
     ),
     5: (

@@ -24,8 +24,8 @@ def swept(
     channels = [window.watch(name) for name in names]
     window.extend([(event, sse.event_frame(event, "log")) for event in events], events[-1].position)
     batches = Batches(window, lambda: NOW)
-    batches.begin(0, window.head)
-    batch = batches.of(tuple(channels), filter, Wire(chunked, False, "log"))
+    batches.extend(window.head)
+    batch = batches.of(tuple(channels), 0, filter, Wire(chunked, False, "log"))
     return [] if batch is None else list(batch.frames)
 
 

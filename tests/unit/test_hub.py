@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sse_daemon import hub as hub_module
+from sse_daemon import plan as plan_module
 from sse_daemon import sse
 from sse_daemon.backend import Limits
 from sse_daemon.backends.memory import MemoryBackend
@@ -20,6 +21,7 @@ from sse_daemon.event import PUBLIC, Draft, Event, participant_channel
 from sse_daemon.hub import Hub
 from sse_daemon.stream import Batch, Profile, State, Stream, wire_of
 from sse_daemon.subscription import Filter, Subscription
+from sse_daemon.waiter import Waiter
 from sse_daemon.window import Window
 from tests.conftest import LogWatch
 
@@ -73,7 +75,7 @@ class Rig:
         while True:
             quiet = not sum(client.read() for client in self.clients)
             done = all(client.stream.state in (State.LIVE, State.CLOSED) for client in self.clients)
-            if quiet and done and self.hub.end == self.hub.window.head and not self.hub._plan:
+            if quiet and done and self.hub.served == self.hub.window.head:
                 return
             assert self.loop.time() < deadline, [client.stream.state for client in self.clients]
             await asyncio.sleep(0)
@@ -213,7 +215,9 @@ def test_any_history_gives_every_client_exactly_its_events_or_says_where_the_hol
     window: int, retention: int, slice: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "SLICE", slice)
+    shared = plan_module.SHARED
     for seed in range(HISTORIES):
+        monkeypatch.setattr(plan_module, "SHARED", (1, shared)[seed % 2])
         try:
             asyncio.run(live_through(random.Random(seed), window, retention))
         except AssertionError as error:
@@ -238,17 +242,18 @@ async def live_through(chance: random.Random, window: int, retention: int) -> No
 @pytest.fixture
 def sliced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "SLICE", 0.0)
+    monkeypatch.setattr(plan_module, "SHARED", 1)
 
 
-async def in_mid_sweep(window: int = 1 << 20) -> Rig:
-    """A rig whose sweep over forty streams has done one slice."""
+async def in_mid_sweep(window: int = 1 << 20, count: int = 40) -> Rig:
+    """A rig whose sweep over `count` streams has done two slices, of 16."""
     rig = await Rig(window, 1 << 20).start()
-    for _ in range(40):
+    for _ in range(count):
         await rig.connect("a")
     await rig.settle()
     await rig.publish([PUBLIC])
     await asyncio.sleep(0)
-    assert rig.hub._plan, "a sweep is running"
+    assert rig.hub.served < rig.hub.window.head, "a sweep is running"
     return rig
 
 
@@ -274,6 +279,72 @@ async def test_who_joins_ahead_of_a_running_sweep_is_not_written_what_it_already
     assert client.start > rig.hub.end
     await finish_and_check(rig)
     assert len(list(client.blocks())) == 1
+
+
+async def test_who_is_still_to_be_written_to_gets_what_came_meanwhile_in_one_write(
+    sliced: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = await in_mid_sweep()
+    visited = {client.stream for client in rig.clients if client.stream.delivered}
+    writes: dict[Stream, list[int]] = {client.stream: [] for client in rig.clients}
+    write = Stream.write
+
+    def note(stream: Stream, batch: Batch, now: float) -> bool:
+        writes[stream].append(batch.count)
+        return write(stream, batch, now)
+
+    monkeypatch.setattr(Stream, "write", note)
+    await rig.publish([PUBLIC])
+    await finish_and_check(rig)
+    assert 0 < len(visited) < len(rig.clients)
+    assert all(writes[stream] == ([1] if stream in visited else [2]) for stream in writes)
+
+
+async def test_served_is_what_everybody_has_while_a_sweep_is_under_way(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    assert (rig.hub.served, rig.hub.end) == (0, 1)
+    assert {rig.hub.position(client.stream) for client in rig.clients if client.stream.delivered} == {1}
+    assert {rig.hub.position(client.stream) for client in rig.clients if not client.stream.delivered} == {0}
+    await finish_and_check(rig)
+    assert rig.hub.served == rig.hub.window.head
+
+
+async def test_who_leaves_in_mid_sweep_is_not_written_to(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    await rig.publish([PUBLIC])
+    await asyncio.sleep(0)
+    leaving = [client.stream for client in rig.clients[::2]]
+    had = [stream.delivered for stream in leaving]
+    for stream in leaving:
+        rig.hub.finish(stream, "kicked", 1000)
+    await rig.settle()
+    for client in rig.clients[1::2]:
+        check(rig, client)
+    assert {stream.state for stream in leaving} == {State.CLOSED}
+    assert [stream.delivered for stream in leaving] == had
+    assert all(client.bytes.endswith(sse.LAST_CHUNK) for client in rig.clients[::2])
+    await rig.stop()
+
+
+async def test_who_goes_live_in_mid_sweep_gets_what_comes_then(sliced: None) -> None:
+    rig = await in_mid_sweep(count=100)
+    client = await rig.connect("z", after=rig.hub.end)
+    await asyncio.sleep(0)
+    assert client.stream.state is State.LIVE
+    await rig.publish([PUBLIC])
+    await asyncio.sleep(0)
+    assert rig.hub.served < rig.hub.end, "the sweep is still under way"
+    await finish_and_check(rig)
+
+
+async def test_a_long_poll_that_begins_in_mid_sweep_is_woken_by_what_comes_then(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    profile = rig.clients[0].stream.profile
+    waiter = Waiter(profile, rig.loop)
+    rig.hub.wait(waiter)
+    await rig.publish([PUBLIC])
+    await finish_and_check(rig)
+    assert waiter.woken.done()
 
 
 async def test_the_window_keeps_what_a_running_sweep_has_not_written(sliced: None) -> None:
