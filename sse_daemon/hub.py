@@ -145,12 +145,14 @@ class Hub:
         """Writes a block of the daemon's own; `position`: the one it announces. Only for a stream with nothing unsent."""
         cursor = self.position(stream)
         if stream.state is State.LIVE:
+            self._plan.drop(stream)  # it reads on by itself
             stream.enter(State.BEHIND)
         stream.cursor = cursor
         stream.add(stream.wire.wrap(block))
         if position is not None:
             stream.announced = position
-        self._pump(stream)
+        if self._pump(stream):
+            self.resume(stream)
 
     def finish(self, stream: Stream, reason: str, retry_ms: int) -> None:
         """Says `bye` behind what is unsent and closes once the socket has taken it."""
@@ -209,8 +211,8 @@ class Hub:
         return event.expires is None or event.expires > self._wall()
 
     def at_rest(self, stream: Stream) -> bool:
-        """True if nothing is unsent: only then may a position be announced."""
-        return stream.state is State.LIVE and stream not in self._plan
+        """True if nothing is unsent: only then may its position be announced."""
+        return stream.state is State.LIVE
 
     def pinned(self) -> int:
         """Bytes that full sockets have not taken yet, over all streams."""

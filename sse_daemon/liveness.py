@@ -131,7 +131,7 @@ class Liveness:
 
     def _beat(self, stream: Stream) -> None:
         self.heartbeats += 1
-        position = self._hub.end
+        position = self._hub.position(stream)
         id = str(Cursor(self._hub.incarnation, position))
         if stream.profile.heartbeat_event:
             block = sse.heartbeat(int(self._wall()), id)

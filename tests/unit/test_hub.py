@@ -424,6 +424,19 @@ async def test_positions_tell_where_each_stream_stands() -> None:
     await rig.stop()
 
 
+async def test_what_the_daemon_says_in_mid_sweep_stands_between_the_events(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    await rig.publish([PUBLIC])
+    for client in rig.clients[::2]:
+        assert rig.hub.at_rest(client.stream)
+        position = rig.hub.position(client.stream)
+        rig.hub.say(client.stream, sse.position(f"{rig.hub.incarnation}-{position}"), position)
+    await finish_and_check(rig)
+    for number, client in enumerate(rig.clients):
+        assert client.stream.delivered == 2
+        assert len(list(client.blocks())) == 3 + (number % 2 == 0), "the opening, both events, and what was said"
+
+
 async def test_a_log_that_skips_is_refused() -> None:
     rig = await Rig(1 << 20, 1 << 20).start()
     with pytest.raises(ValueError, match="goes on after 0"):

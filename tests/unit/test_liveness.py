@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from sse_daemon import hub as hub_module
 from sse_daemon.event import PUBLIC
 from sse_daemon.liveness import ENDED_KEPT, Liveness, Timing
 from sse_daemon.stream import State
@@ -70,6 +71,24 @@ async def test_the_heartbeat_as_an_event_always_carries_the_position(rig: Rig) -
     await until(lambda: client.read() and list(client.blocks()))
     (first, *_) = client.blocks()
     assert first["event"] == "heartbeat" and first["id"].endswith("-0") and first["data"].startswith(b'{"timestamp":')
+    watch.close()
+
+
+async def test_a_heartbeat_in_mid_sweep_says_where_the_stream_stands(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is always something new a stream that wants none of it is due whenever somebody looks."""
+    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+    watch = liveness(rig, heartbeat=100.0)
+    for _ in range(40):
+        await connect(rig, watch)
+    await rig.publish([PUBLIC])
+    assert (rig.hub.served, rig.hub.end) == (0, 1), "a sweep is under way"
+    for client in rig.clients:
+        watch._look_at(client.stream, rig.loop.time() + 200.0)
+    assert watch.heartbeats == 40
+    await rig.settle()
+    for client in rig.clients:
+        ids = [block["id"].rpartition("-")[2] for block in client.blocks() if "id" in block]
+        assert ids == ["1"], "those who had the event are told nothing new, nor are the others, who get it then"
     watch.close()
 
 
