@@ -28,6 +28,9 @@ class Batches:
         """Gives the buffers back."""
         self._made.clear()
 
+    def __len__(self) -> int:
+        return len(self._made)
+
     def of(self, channels: Key, after: int, wanted: Filter | None, wire: Wire) -> Batch | None:
         """What those on these channels get who stand at `after` and want this, laid out like that; None if that is nothing."""
         if len(channels) == 1 and len(channels[0].streams) == 1:

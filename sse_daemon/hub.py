@@ -251,7 +251,7 @@ class Hub:
 
     def _take(self) -> None:
         """Goes on to the window's head."""
-        if not self._plan.take(self._touched, self.end):
+        if not self._plan.take(self._touched, self.end, len(self._batches)):
             return
         self._touched = {}
         self.end = self.window.head
@@ -354,7 +354,13 @@ class Hub:
         if not entries:
             self._go_live(stream)
             return False
-        return self.send(stream, entries, now)
+        if not self.send(stream, entries, now):
+            return False
+        if len(entries) == PAGE or stream.cursor != entries[-1][0]:
+            return True
+        # Not in its next turn: `end` may have gone on by then, and whoever reads on alone shares no buffer.
+        self._go_live(stream)
+        return False
 
     def send(self, stream: Stream, entries: Sequence[Entry], now: float) -> bool:
         """Writes the first of `entries`, at most MAX_WRITE bytes, to a stream with nothing unsent. True: the socket took all.

@@ -24,8 +24,8 @@ from sse_daemon.window import Channel
 Key: TypeAlias = tuple[Channel, ...]
 Member: TypeAlias = Stream | Waiter
 
-SHARED = 64
-"""Visits at least before a sweep takes what has come: who is visited in between shares one buffer, and the work of making it."""
+SHARED = 32
+"""Visits for each buffer that was put together, before a sweep takes what has come: after that buffers have to be made anew."""
 
 
 class Plan:
@@ -34,7 +34,7 @@ class Plan:
     due: who is to be visited in this round, the next one last, each with its key. visited: to be added to by whoever visits.
     """
 
-    __slots__ = ("_again", "_taken", "due", "visited")
+    __slots__ = ("_again", "_taken", "_unknown", "due", "visited")
 
     def __init__(self) -> None:
         self.due: dict[Member, Key] = {}
@@ -44,6 +44,8 @@ class Plan:
         """Who is due in the next round, the next one first."""
         self._taken: Collection[Channel] = ()
         """The channels of the latest `take`."""
+        self._unknown = 0
+        """How many members would have to be looked at that may or may not be due, when that was last counted."""
 
     def __contains__(self, member: Member) -> bool:
         return member in self.due or member in self._again
@@ -52,19 +54,25 @@ class Plan:
         """The position up to which every live member has got everything; `end`, if nobody is due."""
         return next(reversed(self.due)).cursor if self.due else end
 
-    def take(self, touched: Collection[Channel], end: int) -> bool:
+    def take(self, touched: Collection[Channel], end: int, buffers: int) -> bool:
         """Makes due who is live on these channels, on which something came after `end`; False, changing nothing, if that does not pay.
 
-        It does where no more has to be looked at than was visited since the last time, and that was enough.
+        It does where no more members have to be looked at than were visited since the last time, and the buffers that were put
+        together for those, `buffers` of them, have served for long enough.
         """
         if not self.due:
             self._make(touched, end)
         else:
-            unknown = sum([len(channel.streams) for channel in touched if channel not in self._taken])
-            if len(self.visited) < max(unknown, SHARED):
+            visited = len(self.visited)
+            if visited < max(SHARED * buffers, self._unknown):
+                return False
+            # Counted no sooner than as many were visited as there were the last time: it is asked for in every turn.
+            self._unknown = sum([len(channel.streams) for channel in touched if channel not in self._taken])
+            if visited < self._unknown:
                 return False
             self._extend(touched, end)
         self._taken = touched
+        self._unknown = 0
         self.visited.clear()
         return True
 

@@ -337,6 +337,29 @@ async def test_who_goes_live_in_mid_sweep_gets_what_comes_then(sliced: None) -> 
     await finish_and_check(rig)
 
 
+async def test_who_reads_on_goes_live_although_something_comes_in_every_turn(sliced: None) -> None:
+    rig = await in_mid_sweep()
+    clients = [await rig.connect("z", after=0) for _ in range(20)]
+    for _ in range(100):
+        await rig.publish([PUBLIC])
+        await asyncio.sleep(0)
+        for client in rig.clients:
+            client.read()
+    assert {client.stream.state for client in clients} == {State.LIVE}
+    await finish_and_check(rig)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("PAGE", 3), ("MAX_WRITE", 200)])
+async def test_who_reads_on_in_pieces_goes_live_after_the_last(bound: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, bound, value)
+    rig = await Rig(1 << 20, 1 << 20).start()
+    for _ in range(10):
+        await rig.publish([PUBLIC])
+    client = await rig.connect("a", after=0)
+    await finish_and_check(rig)
+    assert client.stream.delivered == 10
+
+
 async def test_a_long_poll_that_begins_in_mid_sweep_is_woken_by_what_comes_then(sliced: None) -> None:
     rig = await in_mid_sweep()
     profile = rig.clients[0].stream.profile
