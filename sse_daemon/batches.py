@@ -33,8 +33,9 @@ class Batches:
 
     def of(self, channels: Key, after: int, wanted: Filter | None, wire: Wire) -> Batch | None:
         """What those on these channels get who stand at `after` and want this, laid out like that; None if that is nothing."""
-        if len(channels) == 1 and len(channels[0].streams) == 1:
-            return self._make(channels, after, wanted, wire)  # nobody else gets the same
+        for channel in channels:
+            if len(channel.streams) == 1:
+                return self._make(channels, after, wanted, wire)  # nobody else gets the same
         ident = (channels, after, wanted, wire)
         if ident not in self._made:
             self._made[ident] = self._make(channels, after, wanted, wire)

@@ -2,8 +2,8 @@
 
 A fan-out is a *sweep*: it visits the live streams that have something to get, whoever has waited longest first, and writes to each
 what came since it was last written to, up to `end`. It runs in slices, so that a fan-out to many streams does not hold the loop, with
-one pending turn in the loop at most. Before each slice `end` goes on to the window's head, if something has come (`plan.py`). What holds at
-every moment:
+one pending turn in the loop at most. Before each slice `end` goes on to the window's head, if something has come and that pays
+(`plan.py`). What holds at every moment:
 
 * `end` is the window's head, or a sweep is running or scheduled.
 * A LIVE stream that is not in the sweep's plan has got everything up to `end`. One in the plan has got everything up to its cursor.
@@ -32,7 +32,7 @@ from sse_daemon.waiter import Waiter
 from sse_daemon.window import Channel, Entry, Overtaken, Window, event_of
 
 SLICE = 0.0005
-"""Seconds that a sweep, and then the streams behind, may each hold the loop in one turn. What has come is taken between two slices: with
+"""Seconds that a sweep, the streams behind, and heartbeats may each hold the loop in one turn. What has come is taken between two slices: with
 shorter ones a write carries more events, and the turns between them take more of the time."""
 PAGE = 256
 """Most events that a stream behind reads from the window for one write."""
@@ -291,7 +291,7 @@ class Hub:
                 return
 
     def _lose(self, member: Member, error: Exception) -> None:
-        """Ends what a sweep could not serve. A defect of ours must neither stop the others nor leave a hole that nobody sees."""
+        """Ends what could not be served. A defect of ours must neither stop the others nor leave a hole that nobody sees."""
         if not isinstance(error, Gone):
             _log.error("a stream could not be served", exc_info=error)
         if isinstance(member, Stream):
@@ -334,8 +334,8 @@ class Hub:
                 return False
             self.blocked.pop(stream, None)
             return self._read_on(stream, now)
-        except Gone:
-            self.close(stream, "client")
+        except Exception as error:  # noqa: BLE001
+            self._lose(stream, error)
             return False
 
     def _read_on(self, stream: Stream, now: float) -> bool:

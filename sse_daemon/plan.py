@@ -9,7 +9,7 @@ What holds, where `end` is the position up to which those who are visited are br
 * A member is due once at most. Its `cursor` is where it stood when it became due, and its key names those of its channels on which
   there was something since; whoever is next has the oldest cursor. Only who became due together may have the very same key.
 * A live member that is not due has got everything up to `end`.
-* Of the channels of the latest `take`, every live member is due, or stands in `visited`.
+* While anybody is due: of the channels of the latest `take`, every live member is due, or stands in `visited`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Plan:
         self._taken: Collection[Channel] = ()
         """The channels of the latest `take`."""
         self._unknown = 0
-        """How many members would have to be looked at that may or may not be due, when that was last counted."""
+        """How many members would have to be looked at that may or may not be due; 0 if not counted since the latest `take`."""
 
     def __contains__(self, member: Member) -> bool:
         return member in self.due or member in self._again
@@ -58,7 +58,8 @@ class Plan:
         """Makes due who is live on these channels, on which something came after `end`; False, changing nothing, if that does not pay.
 
         It does where no more members have to be looked at than were visited since the last time, and the buffers that were put
-        together for those, `buffers` of them, have served for long enough.
+        together for those, `buffers` of them, have served for long enough. After True the caller goes on to the window's head, and
+        leaves `touched` to the plan.
         """
         if not self.due:
             self._make(touched, end)

@@ -31,7 +31,7 @@ class State(enum.Enum):
     BEHIND = "behind"
     """Something is unsent, or its cursor is not at the end: it is pumped when its socket takes more."""
     LIVE = "live"
-    """Nothing is unsent and the cursor is at the end: the next sweep writes straight to its socket."""
+    """Nothing is unsent, and it has what came up to the end, or is due in the sweep, which writes straight to its socket."""
     FETCHING = "fetching"
     """The window no longer holds what follows its cursor: the backend is being asked."""
     CLOSING = "closing"

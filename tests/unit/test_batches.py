@@ -54,3 +54,19 @@ def test_a_single_event_is_framed_as_the_stream_has_it() -> None:
 
 def test_an_event_on_several_of_its_channels_comes_once() -> None:
     assert swept([event(1, "a", "b"), event(2, "b")], names=("a", "b")) == [sse.event_frame(event(n), "log") for n in (1, 2)]
+
+
+@pytest.mark.parametrize(("names", "kept"), [(("many",), 1), (("one",), 0), (("many", "one"), 0), (("many", "more"), 1)], ids=str)
+def test_only_what_several_get_is_kept(names: Sequence[str], kept: int) -> None:
+    window = Window(1 << 20)
+    for name, count in (("one", 1), ("many", 2), ("more", 3)):
+        window.watch(name).streams = dict.fromkeys(range(count))
+    window.extend([(event(1, *names), b"")], 1)
+    batches = Batches(window, lambda: NOW)
+    batches.extend(1)
+    wire = Wire(True, False, "log")
+    for _ in range(2):
+        assert batches.of(tuple(window.watch(name) for name in names), 0, None, wire) is not None
+    assert len(batches) == kept
+    batches.clear()
+    assert len(batches) == 0

@@ -474,6 +474,28 @@ class Broken(Filter):
         raise RuntimeError("a defect")
 
 
+@pytest.mark.parametrize("how", ["reads on", "is told something"])
+async def test_a_defect_met_in_mid_sweep_ends_one_stream_and_not_the_sweep(how: str, sliced: None, expect_log: LogWatch) -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    ill = await rig.connect("a", filter=Broken(types=("x",)))
+    for _ in range(40):
+        await rig.connect("b")
+    await rig.settle()
+    await rig.publish([PUBLIC])
+    assert rig.hub.served < rig.hub.end and ill.stream.state is State.LIVE, "it is due"
+    expect_log("sse_daemon.hub", "a stream could not be served")
+    if how == "is told something":
+        rig.hub.say(ill.stream, sse.KEEPALIVE)
+    else:
+        rig.hub.close(ill.stream, "client")
+        await rig.connect("a", after=0, filter=Broken(types=("x",)))
+    await rig.settle()
+    assert rig.hub.closings["defect"] == 1
+    for client in rig.clients[1:41]:
+        check(rig, client)
+    await rig.stop()
+
+
 async def test_a_defect_met_by_one_stream_ends_it_and_neither_the_others_nor_who_appended(expect_log: LogWatch) -> None:
     rig = await Rig(1 << 20, 1 << 20).start()
     ill, well = await rig.connect("a", filter=Broken(types=("x",))), await rig.connect("a")
