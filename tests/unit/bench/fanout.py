@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sse_daemon.bench.target import HttpPublish, Target
 
@@ -100,11 +100,12 @@ class FanOut:
         pieces = self._deliver(self._events, b"%x\r\n%s\r\n" % (len(block), block))
         self._events += 1
         for subscriber in list(self._subscribers):
-            for piece in pieces:
-                if piece:
-                    subscriber.sendall(piece)
-                else:
-                    self._close(subscriber)
+            with suppress(ConnectionError):  # it was cut, which is noticed when it is its turn
+                for piece in pieces:
+                    if piece:
+                        subscriber.sendall(piece)
+                    else:
+                        self._close(subscriber)
 
     def _close(self, gone: socket.socket) -> None:
         self._selector.unregister(gone)
