@@ -31,11 +31,14 @@ class Message(NamedTuple):
 class Asking(NamedTuple):
     """A request, as far as it says who asks for what.
 
-    header_keys, query_keys: every value of the route's key header and key parameter, as received, in order.
+    header, query: the names of the route's key header and key parameter; header_keys, query_keys: every value of them, as received,
+    in order.
     participant, anonymous: the route's own words; topic: the route's topic with the request's path in it, or None.
     peer: who is connected, as text; address: the client, who is the peer or whom that speaks for, as far as it is believed.
     """
 
+    header: str
+    query: str
     header_keys: Sequence[str]
     query_keys: Sequence[str]
     participant: Literal["required", "optional", "none"]

@@ -33,7 +33,8 @@ class Claim(Authenticator):
         """Takes the claimed key at its word."""
         key = None if asking.participant == "none" else claimed_key(asking, self._canonical)
         if key is None and not may_be_nobody(asking):
-            raise RequestRefused(401, "participant_required", "name your key in the header or the query string")
+            where = f"the header {asking.header} or the parameter {asking.query}"
+            raise RequestRefused(401, "participant_required", f"name your key in {where}")
         return granted(key, asking)
 
     async def begin(self, asking: Asking) -> Cookie | None:

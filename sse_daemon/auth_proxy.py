@@ -36,7 +36,8 @@ class TrustedProxy(Authenticator):
             raise RequestRefused(403, "untrusted_peer", "whose request this is, only the proxies may say that are listed")
         key = claimed_key(asking, self._canonical)
         if key is None and not may_be_nobody(asking):
-            raise RequestRefused(401, "participant_required", "the proxy has to say whose request this is")
+            what = f"the proxy has to say whose request this is, in the header {asking.header}"
+            raise RequestRefused(401, "participant_required", what)
         return granted(key, asking)
 
     async def begin(self, asking: Asking) -> Cookie | None:

@@ -53,7 +53,7 @@ class Request(NamedTuple):
     def asking(self, topic: str | None) -> Asking:
         """The request as those see it who decide what it may read."""
         route = self.route
-        keys = self.header(route.header), self.query(route.query)
+        keys = route.header, route.query, self.header(route.header), self.query(route.query)
         return Asking(*keys, route.participant, route.anonymous, topic, self.peer, self.address, self.message)
 
     def cursor(self, incarnation: str, head: int) -> tuple[Cursor | None, str | None]:

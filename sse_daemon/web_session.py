@@ -52,4 +52,4 @@ class Session(Base):
         message = Message(http.method or "", path, query, http.headers.get_list)
         peer = peer_name(getattr(http.connection.context, "address", None))  # type: ignore[union-attr]
         address = address_of(self.site.config(), http.headers, peer)
-        return Asking(http.headers.get_list(KEY_HEADER), (), "required", "refuse", None, peer, address, message)
+        return Asking(KEY_HEADER, "", http.headers.get_list(KEY_HEADER), (), "required", "refuse", None, peer, address, message)

@@ -75,6 +75,7 @@ def test_a_key_in_the_url_is_refused_from_everybody(visitor: Visitor, query: str
 def test_each_route_has_its_own_header(visitor: Visitor) -> None:
     assert visitor.ask("/other", ("X-Chat-Key", "alice")).status == 200
     assert visitor.refused("/other", KEY) == (401, "participant_required")
+    assert "in the header X-Chat-Key" in visitor.ask("/other", KEY).json()["detail"]
     assert visitor.refused("/other", ("X-Chat-Key", "alice"), source=OUTSIDE) == (403, "untrusted_peer")
 
 

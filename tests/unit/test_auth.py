@@ -13,7 +13,18 @@ MESSAGE = Message("GET", "/events", "", lambda name: ())
 
 
 def asking(**changes: Any) -> Asking:
-    plain = Asking([], [], participant="required", anonymous="refuse", topic=None, peer="", address="", message=MESSAGE)
+    plain = Asking(
+        "X-Public-Key",
+        "public_key",
+        [],
+        [],
+        participant="required",
+        anonymous="refuse",
+        topic=None,
+        peer="",
+        address="",
+        message=MESSAGE,
+    )
     return plain._replace(**changes)
 
 
@@ -80,6 +91,12 @@ async def test_who_may_come_without_a_key(participant: str, anonymous: str, admi
         assert await Claim(canonical, False).admit(asked) == Grant(None, ("public",), None)
     else:
         assert await refused(asked) == (401, "participant_required")
+
+
+async def test_who_names_no_key_is_told_where_this_route_looks_for_one() -> None:
+    asked = asking(header="X-Chat-Key", query="chat_key")
+    with pytest.raises(RequestRefused, match="the header X-Chat-Key or the parameter chat_key"):
+        await Claim(canonical, False).admit(asked)
 
 
 async def test_a_route_without_participants_does_not_even_look() -> None:

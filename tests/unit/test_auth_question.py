@@ -25,7 +25,18 @@ def asking(*headers: tuple[str, str], target: str = "/events", address: str = "1
     def header(name: str) -> list[str]:
         return [value for key, value in headers if key.lower() == name.lower()]
 
-    return Asking([], [], "required", "refuse", None, "127.0.0.1:1", address, Message(method, path, query, header))
+    return Asking(
+        "X-Public-Key",
+        "public_key",
+        [],
+        [],
+        "required",
+        "refuse",
+        None,
+        "127.0.0.1:1",
+        address,
+        Message(method, path, query, header),
+    )
 
 
 def test_only_what_is_listed_is_asked() -> None:

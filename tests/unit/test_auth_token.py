@@ -36,7 +36,9 @@ class Mode:
 
     async def ask(self, authorization: str, query: str = "") -> Grant:
         message = Message("GET", "/events", query, lambda name: [authorization] if name == "Authorization" else [])
-        return await self.token.admit(Asking([], [], "required", "refuse", None, "192.0.2.1:1", "192.0.2.1:1", message))
+        return await self.token.admit(
+            Asking("X-Public-Key", "public_key", [], [], "required", "refuse", None, "192.0.2.1:1", "192.0.2.1:1", message)
+        )
 
 
 def outcome(authorization: str, query: str = "") -> Grant | None:
