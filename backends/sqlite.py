@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, NamedTuple, TypeVar
 
 from sse_daemon.backend import Deliver, Gap, Limits, Opened, Page, Snapshots, Stored
-from sse_daemon.backends.sqlite_file import fault_of_opening, hold, path_of, warn_if_unsound
+from sse_daemon.backends.sqlite_file import Identity, fault_of_opening, hold, path_of, warn_if_unsound
 from sse_daemon.backends.sqlite_log import Commit, Log
 from sse_daemon.backends.sqlite_reads import Reads
 from sse_daemon.errors import BackendError, BackendUnavailable, Refusal
@@ -53,8 +53,9 @@ class SqliteBackend:
     def __init__(self, url: str, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
         self._path = path_of(url)
         self._clock = clock
-        self._log = Log(self._path, limits, clock)
-        self._reads = Reads(self._path)
+        identity = Identity(self._path)
+        self._log = Log(self._path, identity, limits, clock)
+        self._reads = Reads(self._path, identity)
         # No thread begins before it has something to do.
         self._writer = ThreadPoolExecutor(1, "sqlite-writer")
         self._reader = ThreadPoolExecutor(1, "sqlite-reader")

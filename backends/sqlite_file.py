@@ -1,5 +1,6 @@
-"""A log's SQLite file: whose it is, whether it can be used, what its faults mean; imported as sse_daemon.backends.sqlite_file, never
-under the bare name.
+"""A log's SQLite file; imported as sse_daemon.backends.sqlite_file, never under the bare name.
+
+Whose it is, whether it can be used, whether it is still where it was, what its faults mean.
 """
 
 from __future__ import annotations
@@ -88,6 +89,33 @@ def hold(path: Path) -> int:
     return fd
 
 
+class Identity:
+    """Which files a log was found in. Once others stand at their names, or none, what is stored is gone with this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: tuple[tuple[int, int] | None, ...] = ()
+
+    def note(self) -> None:
+        """The files that are there now are the log's; to be called with the WAL begun."""
+        self._known = self._found()
+
+    def check(self) -> None:
+        """Raises BackendUnavailable unless the log's files still stand at their names."""
+        try:
+            found = self._found()
+        except OSError as error:
+            raise fault_of(error, self._path) from error
+        if found != self._known:
+            raise BackendUnavailable(
+                f"{self._path} or its -wal was moved, removed or replaced while the daemon ran: move it back, "
+                "or restart the daemon, which begins with what is there"
+            )
+
+    def _found(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_inode(f"{self._path}{end}") for end in ("", "-wal"))
+
+
 def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     """The connection that writes, and the only one that checkpoints; `create` the file if need be, for its owner only.
 
@@ -163,9 +191,20 @@ def warn_if_unsound() -> None:
         )
 
 
+def _inode(name: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(name)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    # Each connection is used by one thread at a time, by its executor; opening and closing may be another's.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=64)
+    # A file that is gone must not be made anew, empty, by whoever reads. Each connection is used by one thread at a time, by its
+    # executor; opening and closing may be another's.
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=64
+    )
     connection.execute("PRAGMA temp_store=MEMORY")
     return connection
 

@@ -17,7 +17,7 @@ from sse_daemon.backend import Limits, Opened, Stored
 from sse_daemon.backends.ledger import Ledger
 from sse_daemon.backends.producers import Run
 from sse_daemon.backends.sqlite_changes import Changes, topic_of
-from sse_daemon.backends.sqlite_file import REMEDY, check_sound, connect_writer, fault_of
+from sse_daemon.backends.sqlite_file import REMEDY, Identity, check_sound, connect_writer, fault_of
 from sse_daemon.backends.sqlite_retention import Growth, Retention, State
 from sse_daemon.errors import BackendError, BackendUnavailable, BackendUnusable, Refusal
 from sse_daemon.event import Logged, Record
@@ -35,8 +35,9 @@ class Commit(NamedTuple):
 class Log:
     """The file, and in memory what decides over the next record. The memory is loaded anew whenever a transaction failed."""
 
-    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, identity: Identity, limits: Limits, clock: Callable[[], float]) -> None:
         self._path = path
+        self._identity = identity
         self._limits = limits
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
@@ -60,6 +61,7 @@ class Log:
         if last > self._head:
             raise BackendUnusable(f"{self._path} is damaged (it holds events beyond its head); {REMEDY}")
         self._probe()
+        self._identity.note()
         groups = {name: tuple(ujson.loads(members)) for name, members in connection.execute("SELECT * FROM groups")}
         topics = frozenset(name for (name,) in connection.execute("SELECT name FROM topics"))
         return Opened(self._state.incarnation, self._head, groups, topics)
@@ -98,10 +100,12 @@ class Log:
         """The connection, with the memory in step with the file."""
         if self._connection is None:
             self._reopen()
-        elif self._stale:
-            # Costs little, and fails for as long as the disk is full: loading then would be in vain.
-            self._probe()
-            self._load()
+        else:
+            self._identity.check()
+            if self._stale:
+                # Costs little, and fails for as long as the disk is full: loading then would be in vain.
+                self._probe()
+                self._load()
         assert self._connection is not None
         return self._connection
 
@@ -126,10 +130,12 @@ class Log:
             (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 raise BackendUnavailable(f"{self._path} is being read")
-            return self._resolve_doubt()
+            stored = self._resolve_doubt()
+            self._identity.note()
         except BaseException:
             self.close()
             raise
+        return stored
 
     def _resolve_doubt(self) -> bool:
         incarnation, doubt = self._state.incarnation, self._doubt

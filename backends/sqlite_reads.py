@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sse_daemon.backend import Gap, Page, Snapshots
 from sse_daemon.backends.pages import page_of
-from sse_daemon.backends.sqlite_file import connect_reader, fault_of
+from sse_daemon.backends.sqlite_file import Identity, connect_reader, fault_of
 from sse_daemon.backends.sqlite_rows import channel_key, event_of
 from sse_daemon.event import Event
 
@@ -23,8 +23,9 @@ _BODY = "position, head, data, checksum"
 class Reads:
     """A connection for reading. The file exists; the connection is made at the first read, and anew after a fault."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identity: Identity) -> None:
         self._path = path
+        self._identity = identity
         self._connection: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -62,6 +63,7 @@ class Reads:
         """The log as it is at one moment, whatever is committed meanwhile."""
         try:
             if self._connection is None:
+                self._identity.check()
                 self._connection = connect_reader(self._path)
             self._connection.execute("BEGIN")
             try:

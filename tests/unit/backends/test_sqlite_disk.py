@@ -16,7 +16,7 @@ import pytest
 from sse_daemon.backend import Limits
 from sse_daemon.backends.conformance_harness import Follower, draft, numbered
 from sse_daemon.backends.sqlite import SqliteBackend
-from sse_daemon.errors import BackendError, StorageFull
+from sse_daemon.errors import BackendError, BackendUnavailable, StorageFull
 
 ROOT = Path(__file__).parents[3]
 
@@ -202,3 +202,53 @@ def test_the_answer_comes_after_the_sync(tmp_path: Path) -> None:
             answers += 1
             assert synced, line
     assert answers == 20
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+async def test_nothing_is_stored_in_a_file_that_is_not_at_its_name_any_more(tmp_path: Path, end: str) -> None:
+    log = await opened(tmp_path / "log.db")
+    try:
+        await log.store((draft(n=1),))
+        assert await log.page(["a"]) == ([1], 1)
+        os.rename(tmp_path / f"log.db{end}", tmp_path / "elsewhere")
+        for ask in (lambda: log.append((draft(n=2),)), log.backend.check):
+            with pytest.raises(BackendUnavailable, match="log.db or its -wal was moved, removed or replaced"):
+                await ask()
+        # Whoever reads already reads on, and the name stays free.
+        assert await log.page(["a"]) == ([1], 1)
+        assert not (tmp_path / f"log.db{end}").exists()
+        os.rename(tmp_path / "elsewhere", tmp_path / f"log.db{end}")
+        assert await log.store((draft(n=2),)) == [2]
+    finally:
+        await log.backend.close()
+    log = await opened(tmp_path / "log.db")
+    assert log.opened.head == 2
+    await log.backend.close()
+
+
+async def test_a_file_that_was_put_in_the_place_of_the_log_is_neither_written_nor_read(tmp_path: Path) -> None:
+    other = await opened(tmp_path / "other.db")
+    await other.store((draft(data=b"other"),))
+    await other.backend.close()
+    log = await opened(tmp_path / "log.db")
+    try:
+        os.rename(tmp_path / "other.db", tmp_path / "log.db")
+        before = (tmp_path / "log.db").read_bytes()
+        for ask in (lambda: log.append((draft(),)), lambda: log.page(["a"]), lambda: log.snapshots(None)):
+            with pytest.raises(BackendUnavailable, match="replaced"):
+                await ask()
+        assert (tmp_path / "log.db").read_bytes() == before
+    finally:
+        await log.backend.close()
+
+
+async def test_reading_makes_no_file(tmp_path: Path) -> None:
+    """Whoever begins to read once the file is gone must not leave an empty one for the next start to be misled by."""
+    log = await opened(tmp_path / "log.db")
+    try:
+        (tmp_path / "log.db").unlink()
+        with pytest.raises(BackendUnavailable, match="removed"):
+            await log.page(["a"])
+        assert not (tmp_path / "log.db").exists()
+    finally:
+        await log.backend.close()
