@@ -33,6 +33,7 @@ CLOSED = (
     Column("DELIVERED", "delivered", number, right=True),
     Column("REASON", "reason", plain),
 )
+KICKED = (Column("PARTICIPANT", "participant", plain), Column("FOR", "left", duration, right=True))
 SORTS = ("id", "participant", "route", "address", "age", "delivered", "lag", "state", "reason")
 
 
@@ -40,15 +41,18 @@ SORTS = ("id", "participant", "route", "address", "age", "delivered", "lag", "st
 @click.option("--participant", metavar="KEY", help="Only this participant's.")
 @click.option("--sort", type=click.Choice(SORTS), help="Texts ascending, numbers descending. Default: the oldest first.")
 @click.option("--closed", is_flag=True, help="Recently closed ones, the latest first, with the reason.")
+@click.option("--kicked", is_flag=True, help="Instead: who is refused since a `kick --for`, and for how much longer.")
 @json_option
 @admin_option
-def command(admin: Admin, participant: str | None, sort: str | None, closed: bool, as_json: bool) -> None:
+def command(admin: Admin, participant: str | None, sort: str | None, closed: bool, kicked: bool, as_json: bool) -> None:
     """List open streams, or recently closed ones.
 
     LAG is how many positions of the log a stream is behind. STATE: live, behind (its client reads too slowly or has just come),
     fetching (it is read from the backend), closing.
     """
     columns = CLOSED if closed else OPEN
+    if kicked and (closed or sort is not None):
+        raise click.UsageError("--kicked lists no streams: neither --closed nor --sort goes with it")
     if sort is not None and sort not in {column.of for column in columns}:
         raise click.UsageError(f"{'closed' if closed else 'open'} streams have no {sort}")
     answer = admin.get("/clients", {"participant": participant, "closed": "1" if closed else None})
@@ -59,6 +63,9 @@ def command(admin: Admin, participant: str | None, sort: str | None, closed: boo
     remark(answer, answer["auth"])
     if answer["not_ready"] is not None:
         note(f"the daemon is not ready: {answer['not_ready']}")
+    if kicked:
+        table(KICKED, [{"participant": key, "left": left} for key, left in answer["kicked"].items()], "Nobody is refused.")
+        return
     now = time.time()
     table(columns, [_with_ages(row, now) for row in rows], _empty(participant, closed))
 

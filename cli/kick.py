@@ -15,13 +15,15 @@ from sse_daemon.cli.tables import document, duration, plain
 @click.command(short_help="Close streams, and keep a participant out for a while.")
 @click.argument("client", metavar="[CLIENT-ID]", required=False)
 @click.option("--participant", metavar="KEY", help="Close all streams of this participant.")
-@click.option("--for", "seconds", type=DURATION, metavar="TIME", help="And refuse it (403) for so long, such as 10m.")
+@click.option(
+    "--for", "seconds", type=DURATION, metavar="TIME", help="And refuse it (403) for so long, such as 10m; 0 ends that."
+)
 @json_option
 @admin_option
 def command(admin: Admin, client: str | None, participant: str | None, seconds: float | None, as_json: bool) -> None:
     """Close streams, and keep a participant out for a while.
 
-    Without --for an ordinary client comes back within seconds, and misses nothing.
+    Without --for an ordinary client comes back within seconds, and misses nothing. `clients --kicked` lists who is refused.
     """
     _check(client, participant, seconds)
     who: dict[str, Any] = {"client": client} if client else {"participant": participant, "for": seconds}
@@ -30,11 +32,14 @@ def command(admin: Admin, client: str | None, participant: str | None, seconds: 
         document(answer)
     elif answer["closed"]:
         say(f"closed {', '.join(answer['closed'])}")
-    if seconds is not None and not as_json:
-        say(f"{plain(participant)} is refused for {duration(seconds)}")
+    if seconds and not as_json:
+        say(f"{plain(participant)} is refused for {duration(seconds)}; --for 0 would end that")
+    elif answer["lifted"] and not as_json:
+        say(f"{plain(participant)} is not refused any more")
     check_whole(answer)
-    if seconds is None and not answer["closed"]:
-        raise Failed(f"no open stream {'has the id' if client else 'is of'} {plain(client or participant)}")
+    if not (seconds or answer["lifted"] or answer["closed"]):
+        nobody = f"no open stream {'has the id' if client else 'is of'} {plain(client or participant)}"
+        raise Failed(nobody if seconds is None else f"{nobody}, and it is not refused")
 
 
 def _check(client: str | None, participant: str | None, seconds: float | None) -> None:
@@ -42,5 +47,3 @@ def _check(client: str | None, participant: str | None, seconds: float | None) -
         raise click.UsageError("name either a CLIENT-ID or a --participant")
     if seconds is not None and not participant:
         raise click.UsageError("--for goes with --participant: a client that comes back has another id")
-    if seconds == 0:
-        raise click.UsageError("--for is more than nothing")

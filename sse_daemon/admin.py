@@ -132,14 +132,15 @@ class Base(RequestHandler):
 
 
 class Clients(Base):
-    """GET /clients?participant=KEY: open streams; with closed=1 the recently closed ones."""
+    """GET /clients?participant=KEY: open streams, with closed=1 the recently closed ones; and who is shut out, in seconds."""
 
     async def get(self) -> None:
         only, closed = self.get_query_argument("participant", None), self.get_query_argument("closed", None)
         only = None if only is None else self.key(only)
         rows = await self.office.streams.clients(only, bool(closed))
+        kicked = {key: left for key, left in self.office.streams.bars.left().items() if only in (None, key)}
         about = {"auth": self.office.about["auth"], "not_ready": self.office.ready()}
-        self.finish({"clients": rows, **about, "silent": [*self.office.streams.silent]})
+        self.finish({"clients": rows, "kicked": kicked, **about, "silent": [*self.office.streams.silent]})
 
 
 class Producers(Base):
@@ -329,23 +330,28 @@ class Queue:
 
 
 class Kick(Base):
-    """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes, a participant's sessions too; "for": keeps out."""
+    """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes, a participant's sessions too; "for": keeps out.
+
+    0 seconds let in again who is kept out.
+    """
 
     async def post(self) -> None:
         body = self.body()
         client, participant, seconds = body.get("client"), body.get("participant"), body.get("for")
         if isinstance(client, str) == isinstance(participant, str):
             raise HTTPError(400, "the body names a client or a participant")
-        timed = isinstance(participant, str) and isinstance(seconds, int | float) and 0 < seconds < 10**9
+        timed = isinstance(participant, str) and isinstance(seconds, int | float) and 0 <= seconds < 10**9
         if seconds is not None and not timed:
             raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
+        lifted = False
         if isinstance(participant, str):
             participant = self.key(participant)
+            lifted = seconds == 0 and participant in self.office.streams.bars
             self.office.revoke(participant)  # first: who comes back now does not come back by an old session
         closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
         facts = {"client": client, "participant": participant and short(participant), "seconds": seconds}
-        self.audit("kicked" if closed or seconds is not None else "nobody was there to kick", streams=len(closed), **facts)
-        self.finish({"closed": closed, "silent": [*self.office.streams.silent]})
+        self.audit("kicked" if closed or seconds or lifted else "nobody was there to kick", streams=len(closed), **facts)
+        self.finish({"closed": closed, "lifted": lifted, "silent": [*self.office.streams.silent]})
 
 
 class Drain(Base):

@@ -20,6 +20,7 @@ from typing import Any
 from sse_daemon.auth import UNASKED
 from sse_daemon.auth_hook import WAITING
 from sse_daemon.auth_link import Answers
+from sse_daemon.bars import Bars
 from sse_daemon.config import Config
 from sse_daemon.config_plain import plain, share
 from sse_daemon.desk import DRAINED, Drained, Readers, Row
@@ -116,9 +117,9 @@ class Crew:
         self._relay = relay
         self._ready = ready
         self._loop = asyncio.get_running_loop()
+        self.bars = Bars(self._loop.time)
         self._workers: dict[int, Worker] = {}
         self._tally = Tally()
-        self._bars: dict[str, float] = {}
         self._drained = False
         self._leaving = False
         self._told: tuple[str | None, float] = "starting", 0.0
@@ -171,8 +172,7 @@ class Crew:
 
     def _standing(self) -> tuple[dict[str, float], bool]:
         """What operators did that holds for workers to come: who is shut out for how long, and whether all are sent away."""
-        now = self._loop.time()
-        return {participant: until - now for participant, until in self._bars.items() if until > now}, self._drained
+        return self.bars.left(), self._drained
 
     def _heard(self, worker: Worker, values: dict[str, Any]) -> None:
         worker.heard, worker.values = self._loop.time(), values
@@ -307,9 +307,7 @@ class Crew:
 
     async def kick(self, client: str | None, participant: str | None, seconds: float | None) -> list[str]:
         if participant is not None and seconds is not None:
-            now = self._loop.time()
-            self._bars = {key: until for key, until in self._bars.items() if until > now}
-            self._bars[participant] = now + seconds
+            self.bars.put(participant, seconds)
         return [id for ids in await self._ask_all("kick", client, participant, seconds) for id in ids]
 
     async def readers(self, position: int, before: float) -> Readers:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sse_daemon.auth import Authenticator
+from sse_daemon.bars import Bars
 from sse_daemon.catchup import CatchUp
 from sse_daemon.door import Door
 from sse_daemon.event import Event
@@ -52,7 +53,7 @@ class Streams(Protocol):
     async def kick(self, client: str | None, participant: str | None, seconds: float | None) -> list[str]:
         """Closes the streams, and ends the long-polls, of a client or participant; gives their ids.
 
-        seconds: keeps the participant out for so long.
+        seconds: keeps the participant out for so long; 0 ends that.
         """
 
     async def readers(self, position: int, before: float) -> Readers:
@@ -67,6 +68,10 @@ class Streams(Protocol):
     @property
     def silent(self) -> Sequence[str]:
         """Which processes left their latest question without an answer: what they hold is in no answer of these."""
+
+    @property
+    def bars(self) -> Bars:
+        """Who is shut out by a `kick`."""
 
     @property
     def taps(self) -> dict[Callable[[Sequence[Event]], None], None]:
@@ -90,6 +95,10 @@ class Desk(NamedTuple):
         return ()
 
     @property
+    def bars(self) -> Bars:
+        return self.door.bars
+
+    @property
     def taps(self) -> dict[Callable[[Sequence[Event]], None], None]:
         return self.hub.taps
 
@@ -105,7 +114,7 @@ class Desk(NamedTuple):
         if participant is not None:
             self.authenticator.forget(participant)
             if seconds is not None:
-                self.door.bar(participant, seconds)
+                self.door.bars.put(participant, seconds)
 
         def whose(profile: Profile) -> bool:
             return profile.participant == participant if client is None else profile.id == client

@@ -7,6 +7,7 @@ import resource
 from collections import OrderedDict
 from collections.abc import Callable
 
+from sse_daemon.bars import Bars
 from sse_daemon.config_tables import StreamsConfig
 from sse_daemon.errors import RequestRefused
 
@@ -28,10 +29,10 @@ class Door:
         self.overrun: Callable[[], bool] = lambda: False
         """Whether this process has had more to do than it can for a while: who is there is served first."""
         self.turned_away = 0
+        self.bars = Bars(clock)
         self._open_streams = open_streams
         self._clock = clock
         self._told: OrderedDict[tuple[str, str | None], float] = OrderedDict()
-        self._barred: dict[str, float] = {}
 
     @property
     def most(self) -> int:
@@ -48,15 +49,8 @@ class Door:
 
     def check_barred(self, participant: str | None) -> None:
         """Raises RequestRefused (403) for a participant that was kicked for a time which has not passed."""
-        until = self._barred.get(participant, 0.0) if participant is not None else 0.0
-        if until > self._clock():
+        if participant is not None and participant in self.bars:
             raise RequestRefused(403, "kicked", "an operator has shut this participant out for a while")
-
-    def bar(self, participant: str, seconds: float) -> None:
-        """Shuts a participant out for so long."""
-        now = self._clock()
-        self._barred = {key: until for key, until in self._barred.items() if until > now}
-        self._barred[participant] = now + seconds
 
     def turn_away(self, address: str, participant: str | None) -> int | None:
         """The `retry` (milliseconds) for a client that is sent away; None if it was told one that has not passed yet."""

@@ -125,8 +125,7 @@ class Worker:
 
     def _take_over(self, bars: Mapping[str, float], drained: bool) -> None:
         """What operators did before this worker was there holds for it too."""
-        for participant, seconds in bars.items():
-            self._floor.desk.door.bar(participant, seconds)
+        self._floor.desk.door.bars.replace(bars)
         if drained:
             self._floor.desk.door.closed_for = "drain"
 

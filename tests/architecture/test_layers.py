@@ -20,6 +20,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: (
         *(
             "address",
+            "bars",
             "buckets",
             "census",
             "codec",

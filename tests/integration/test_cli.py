@@ -277,7 +277,23 @@ def test_kick_closes_all_of_a_participant_and_keeps_it_out(daemon: RunningDaemon
         daemon.command("inject", "--to", "*", "still here")
         bob.read_until("still here")
     absent = daemon.command("kick", "--participant", "carol", "--for", "90s")
-    assert (absent.returncode, absent.stdout) == (0, "carol is refused for 1m 30s\n")
+    assert (absent.returncode, absent.stdout) == (0, "carol is refused for 1m 30s; --for 0 would end that\n")
+
+
+def test_who_is_kept_out_is_listed_and_can_be_let_in_again(daemon: RunningDaemon) -> None:
+    assert "Nobody is refused." in daemon.command("clients", "--kicked").stdout
+    for key, time in (("alice", "1h"), ("bob", "10m")):
+        assert daemon.command("kick", "--participant", key, "--for", time).returncode == 0
+    rows = daemon.command("clients", "--kicked").stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["PARTICIPANT", "alice", "bob"]
+    only = daemon.ask("clients", "--kicked", "--participant", "bob")["kicked"]
+    assert list(only) == ["bob"] and 500 < only["bob"] <= 600
+    again = daemon.command("kick", "--participant", "alice", "--for", "0")
+    assert (again.returncode, again.stdout) == (0, "alice is not refused any more\n")
+    with stream(daemon, "alice"):
+        assert list(daemon.ask("clients")["kicked"]) == ["bob"]
+    never = daemon.command("kick", "--participant", "carol", "--for", "0")
+    assert (never.returncode, never.stderr) == (1, "sse-daemon: no open stream is of carol, and it is not refused\n")
 
 
 def test_what_kicked_nobody_is_not_logged_as_if_it_had(daemon: RunningDaemon) -> None:
@@ -344,7 +360,9 @@ def test_drain_takes_its_time_and_goes_on_when_the_command_is_interrupted(daemon
         ("kick",),
         ("kick", "id", "--participant", "alice"),
         ("kick", "id", "--for", "10m"),
-        ("kick", "--participant", "alice", "--for", "0"),
+        ("kick", "id", "--for", "0"),
+        ("clients", "--kicked", "--closed"),
+        ("clients", "--kicked", "--sort", "id"),
         ("drain", "--over", "2d"),
         ("tail", "--count", "0"),
         ("publish",),

@@ -305,6 +305,12 @@ def test_operators_see_one_daemon(daemon: RunningDaemon) -> None:
             with Client(daemon.http_port, "b") as barred:
                 barred.wait_closed()
                 assert barred.status == 403
+        # Who is let in again is let in by all of them.
+        assert list(operator(daemon, "/clients")["kicked"]) == ["b"]
+        assert ask(daemon.admin, "POST", "/kick", {"participant": "b", "for": 0}).body["lifted"]
+        for name in ("w1", "w2"):
+            with on(daemon, name, "b"):
+                pass
 
 
 def test_an_operators_drain_reaches_all_and_stays(daemon: RunningDaemon) -> None:

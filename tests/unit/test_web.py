@@ -25,7 +25,7 @@ async def test_who_is_shut_out_while_the_snapshots_are_read_does_not_get_in(
 ) -> None:
     client = house.ask("a", *door)
     await until(lambda: house.backend.asked)
-    house.door.bar("a", 600)
+    house.door.bars.put("a", 600)
     house.backend.go.set()
     assert (await answer(client)).startswith(b"HTTP/1.1 403 ")
     assert house.hub.opened == 0
@@ -55,7 +55,7 @@ async def test_a_crowd_that_comes_at_once_does_not_pass_the_limit(house: House, 
 async def test_a_long_poll_does_not_answer_who_was_shut_out_while_it_waited(house: House, until: Until) -> None:
     client = house.ask("a", f"Last-Event-ID: {house.hub.incarnation}-0", accept="application/json")
     await until(lambda: participant_channel("a") in house.hub.window.channels)
-    house.door.bar("a", 600)
+    house.door.bars.put("a", 600)
     await house.backend.append([(Draft((participant_channel("a"),), "message", None, (), b"secret"),)])
     head, _, body = (await answer(client)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 403 ") and json.loads(body)["error"] == "kicked"

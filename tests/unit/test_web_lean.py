@@ -115,7 +115,7 @@ def comparable(answer: bytes) -> tuple[str, set[str], bytes]:
 async def test_both_doors_say_the_same(house: House, kind: str, accept: str) -> None:
     house.backend.go.set()
     house.config = evolve(house.config, http=evolve(house.config.http, cors_origins=("http://here",)))
-    house.door.bar("barred", 60)
+    house.door.bars.put("barred", 60)
     house.door.closed_for = kind if kind in ("drain", "overload") else None
     keys = {"refused": "**", "barred": ["barred"] * 2}.get(kind, "ab")  # the same client would be too early the second time
     lines = (f"Origin: http://{'there' if kind == 'foreign page' else 'here'}", "Connection: close")
