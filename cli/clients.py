@@ -51,8 +51,11 @@ def command(admin: Admin, participant: str | None, sort: str | None, closed: boo
     fetching (it is read from the backend), closing.
     """
     columns = CLOSED if closed else OPEN
-    if kicked and (closed or sort is not None):
-        raise click.UsageError("--kicked lists no streams: neither --closed nor --sort goes with it")
+    if kicked:
+        if closed or sort is not None:
+            raise click.UsageError("--kicked lists no streams: neither --closed nor --sort goes with it")
+        _kicked(admin, participant, as_json)
+        return
     if sort is not None and sort not in {column.of for column in columns}:
         raise click.UsageError(f"{'closed' if closed else 'open'} streams have no {sort}")
     answer = admin.get("/clients", {"participant": participant, "closed": "1" if closed else None})
@@ -63,11 +66,16 @@ def command(admin: Admin, participant: str | None, sort: str | None, closed: boo
     remark(answer, answer["auth"])
     if answer["not_ready"] is not None:
         note(f"the daemon is not ready: {answer['not_ready']}")
-    if kicked:
-        table(KICKED, [{"participant": key, "left": left} for key, left in answer["kicked"].items()], "Nobody is refused.")
-        return
     now = time.time()
     table(columns, [_with_ages(row, now) for row in rows], _empty(participant, closed))
+
+
+def _kicked(admin: Admin, participant: str | None, as_json: bool) -> None:
+    answer = admin.get("/kicked", {"participant": participant})
+    if as_json:
+        document(answer)
+    else:
+        table(KICKED, answer["kicked"], f"{plain(participant)} is not refused." if participant else "Nobody is refused.")
 
 
 def _sorted(rows: Sequence[Mapping[str, Any]], sort: str | None) -> Sequence[Mapping[str, Any]]:

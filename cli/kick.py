@@ -16,7 +16,7 @@ from sse_daemon.cli.tables import document, duration, plain
 @click.argument("client", metavar="[CLIENT-ID]", required=False)
 @click.option("--participant", metavar="KEY", help="Close all streams of this participant.")
 @click.option(
-    "--for", "seconds", type=DURATION, metavar="TIME", help="And refuse it (403) for so long, such as 10m; 0 ends that."
+    "--for", "seconds", type=DURATION, metavar="TIME", help="And refuse it (403) for so long, such as 10m; 0 only ends that."
 )
 @json_option
 @admin_option
@@ -37,9 +37,10 @@ def command(admin: Admin, client: str | None, participant: str | None, seconds: 
     elif answer["lifted"] and not as_json:
         say(f"{plain(participant)} is not refused any more")
     check_whole(answer)
-    if not (seconds or answer["lifted"] or answer["closed"]):
-        nobody = f"no open stream {'has the id' if client else 'is of'} {plain(client or participant)}"
-        raise Failed(nobody if seconds is None else f"{nobody}, and it is not refused")
+    if seconds == 0 and not answer["lifted"]:
+        raise Failed(f"{plain(participant)} is not refused")
+    if seconds is None and not answer["closed"]:
+        raise Failed(f"no open stream {'has the id' if client else 'is of'} {plain(client or participant)}")
 
 
 def _check(client: str | None, participant: str | None, seconds: float | None) -> None:

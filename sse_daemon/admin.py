@@ -72,6 +72,7 @@ def server(office: Office, max_frame: int, group: int) -> Server:
         "/inject": Inject,
         "/tail": Tail,
         "/kick": Kick,
+        "/kicked": Kicked,
         "/drain": Drain,
     }
     handlers: list[Any] = [(path, handler, {"office": office}) for path, handler in routes.items()]
@@ -132,15 +133,14 @@ class Base(RequestHandler):
 
 
 class Clients(Base):
-    """GET /clients?participant=KEY: open streams, with closed=1 the recently closed ones; and who is shut out, in seconds."""
+    """GET /clients?participant=KEY: open streams; with closed=1 the recently closed ones."""
 
     async def get(self) -> None:
         only, closed = self.get_query_argument("participant", None), self.get_query_argument("closed", None)
         only = None if only is None else self.key(only)
         rows = await self.office.streams.clients(only, bool(closed))
-        kicked = {key: left for key, left in self.office.streams.bars.left().items() if only in (None, key)}
         about = {"auth": self.office.about["auth"], "not_ready": self.office.ready()}
-        self.finish({"clients": rows, "kicked": kicked, **about, "silent": [*self.office.streams.silent]})
+        self.finish({"clients": rows, **about, "silent": [*self.office.streams.silent]})
 
 
 class Producers(Base):
@@ -332,7 +332,7 @@ class Queue:
 class Kick(Base):
     """POST /kick {"client": id} or {"participant": key, "for": seconds}: closes, a participant's sessions too; "for": keeps out.
 
-    0 seconds let in again who is kept out.
+    0 seconds close nothing: they let in again who is kept out.
     """
 
     async def post(self) -> None:
@@ -343,15 +343,38 @@ class Kick(Base):
         timed = isinstance(participant, str) and isinstance(seconds, int | float) and 0 <= seconds < 10**9
         if seconds is not None and not timed:
             raise HTTPError(400, "'for' goes with a participant and is a number of seconds")
-        lifted = False
         if isinstance(participant, str):
             participant = self.key(participant)
-            lifted = seconds == 0 and participant in self.office.streams.bars
+        if participant is not None and seconds == 0:
+            await self._let_in(participant)
+        else:
+            await self._kick(client, participant, None if seconds is None else float(seconds))
+
+    async def _kick(self, client: str | None, participant: str | None, seconds: float | None) -> None:
+        if participant is not None:
             self.office.revoke(participant)  # first: who comes back now does not come back by an old session
-        closed = await self.office.streams.kick(client, participant, None if seconds is None else float(seconds))
+        closed = await self.office.streams.kick(client, participant, seconds)
         facts = {"client": client, "participant": participant and short(participant), "seconds": seconds}
-        self.audit("kicked" if closed or seconds or lifted else "nobody was there to kick", streams=len(closed), **facts)
+        self.audit("kicked" if closed or seconds is not None else "nobody was there to kick", streams=len(closed), **facts)
+        self._finish(closed, lifted=False)
+
+    async def _let_in(self, participant: str) -> None:
+        lifted = await self.office.streams.let_in(participant)
+        self.audit("let in again" if lifted else "nobody was there to let in again", participant=short(participant))
+        self._finish([], lifted)
+
+    def _finish(self, closed: Sequence[str], lifted: bool) -> None:
         self.finish({"closed": closed, "lifted": lifted, "silent": [*self.office.streams.silent]})
+
+
+class Kicked(Base):
+    """GET /kicked?participant=KEY: who is kept out, and for how many seconds more."""
+
+    def get(self) -> None:
+        only = self.get_query_argument("participant", None)
+        only = None if only is None else self.key(only)
+        left = self.office.streams.bars.left()
+        self.finish({"kicked": [{"participant": key, "left": left[key]} for key in left if only in (None, key)]})
 
 
 class Drain(Base):

@@ -16,8 +16,14 @@ class Bars:
         return self._until.get(participant, 0.0) > self._clock()
 
     def put(self, participant: str, seconds: float) -> None:
-        """Shuts a participant out for so long from now; 0: it may come in again."""
+        """Shuts a participant out for so long from now."""
         self.replace({**self.left(), participant: seconds})
+
+    def lift(self, participant: str) -> bool:
+        """The participant may come in again; False if it may anyway."""
+        shut_out = participant in self
+        self._until.pop(participant, None)
+        return shut_out
 
     def left(self) -> dict[str, float]:
         """Who is shut out, and for how much longer."""
@@ -27,4 +33,4 @@ class Bars:
     def replace(self, left: Mapping[str, float]) -> None:
         """These are shut out, for so much longer, and nobody else."""
         now = self._clock()
-        self._until = {participant: now + seconds for participant, seconds in left.items() if seconds > 0}
+        self._until = {participant: now + seconds for participant, seconds in left.items()}

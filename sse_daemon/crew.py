@@ -310,6 +310,10 @@ class Crew:
             self.bars.put(participant, seconds)
         return [id for ids in await self._ask_all("kick", client, participant, seconds) for id in ids]
 
+    async def let_in(self, participant: str) -> bool:
+        shut_out = self.bars.lift(participant)
+        return any([shut_out, *await self._ask_all("let_in", participant)])
+
     async def readers(self, position: int, before: float) -> Readers:
         answers = [Readers(*answer) for answer in await self._ask_all("readers", position, before)]
         return Readers([row for answer in answers for row in answer.rows], all(answer.served for answer in answers))

@@ -53,8 +53,11 @@ class Streams(Protocol):
     async def kick(self, client: str | None, participant: str | None, seconds: float | None) -> list[str]:
         """Closes the streams, and ends the long-polls, of a client or participant; gives their ids.
 
-        seconds: keeps the participant out for so long; 0 ends that.
+        seconds: keeps the participant out for so long.
         """
+
+    async def let_in(self, participant: str) -> bool:
+        """Ends what a `kick` for a time began; False if the participant is not shut out."""
 
     async def readers(self, position: int, before: float) -> Readers:
         """Who is to get the event at `position`, of the streams that were open at the time `before` (loop's clock)."""
@@ -123,6 +126,9 @@ class Desk(NamedTuple):
         for stream in hit:
             self.hub.finish(stream, "kicked", self.door.bye_ms())
         return [*(stream.profile.id for stream in hit), *self.longpoll.kick(whose)]
+
+    async def let_in(self, participant: str) -> bool:
+        return self.door.bars.lift(participant)
 
     async def readers(self, position: int, before: float) -> Readers:
         event = self.hub.event_at(position)
@@ -201,6 +207,7 @@ class Desk(NamedTuple):
         return {
             "clients": self.clients,
             "kick": self.kick,
+            "let_in": self.let_in,
             "readers": lambda *asked: _plain(self.readers(*asked)),
             "drain": lambda *asked: _plain(self.drain(*asked)),
             "end": self.end,

@@ -28,10 +28,11 @@ def test_the_last_word_counts() -> None:
     world.bars.put("eve", 60)
     world.bars.put("mallory", 10)
     assert world.bars.left() == {"mallory": 10, "eve": 60}
-    world.bars.put("mallory", 0)
+    assert world.bars.lift("mallory")
     assert world.bars.left() == {"eve": 60}
-    world.bars.put("nobody", 0)
-    assert world.bars.left() == {"eve": 60}
+    assert not world.bars.lift("mallory")
+    world.now += 60
+    assert not world.bars.lift("eve")
 
 
 def test_what_is_handed_over_replaces_everything() -> None:
