@@ -155,3 +155,11 @@ def test_the_user_is_made(tmp_path: Path) -> None:
     (group,) = values(SERVICE, "Group")
     assert f"{user}:" in (tmp_path / "etc" / "passwd").read_text()
     assert f"{group}:" in (tmp_path / "etc" / "group").read_text()
+
+
+def test_systemd_never_gives_up_starting_it() -> None:
+    """A full disk or a port in use may last for a night, and what systemd has given up stays down when it is over."""
+    assert values(SERVICE, "Restart") == ["on-failure"]
+    assert values(SERVICE, "StartLimitIntervalSec") == ["0"]
+    unit = SERVICE.read_text()
+    assert unit.index("[Unit]") < unit.index("StartLimitIntervalSec") < unit.index("[Service]")
