@@ -43,8 +43,10 @@ from sse_daemon.metrics import Values
 from sse_daemon.relay import Relay
 from sse_daemon.timely import PATIENCE, Timely
 
-PROBE_EVERY = 1.0
-"""Seconds between two questions to a backend that failed, whether it works again."""
+PROBE = 5.0
+"""Seconds between two questions to a backend that works, whether it does."""
+PROBE_FAILED = 1.0
+"""The same for one that failed."""
 RELOAD_AGAIN = 0.1
 """Seconds until a SIGHUP that came during the start is looked at again."""
 
@@ -260,18 +262,24 @@ class Daemon:
         self._front.deliver(batch, after, last)
 
     async def _watch_backend(self) -> None:
-        """Asks a backend that failed until it works again, so that readiness comes back without a producer's help."""
+        """Asks the backend now and then, one that failed more often: readiness neither comes nor goes with a producer's help alone."""
+        asked = 0.0
         while True:
-            await asyncio.sleep(PROBE_EVERY)
-            if self._appender.fault is None:
+            await asyncio.sleep(PROBE_FAILED)
+            before = self._appender.fault
+            if before is None and self._loop.time() - asked < PROBE:
                 continue
             try:
                 await self._backend.check()
             except BackendError as error:
                 self._appender.fault = error
+                if before is None:
+                    _log.error("the backend fails", extra={"reason": str(error)})
             else:
                 self._appender.fault = None
-                _log.info("the backend works again")
+                if before is not None:
+                    _log.info("the backend works again")
+            asked = self._loop.time()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

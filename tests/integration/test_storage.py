@@ -83,6 +83,20 @@ def test_a_full_disk_is_refused_told_and_recovered_from(disk: Path) -> None:
             assert again.wait_events(len(stored) - 1) == list(stored.values())[1:]
 
 
+def test_a_log_that_was_moved_away_is_noticed_though_nobody_publishes() -> None:
+    with RunningDaemon(backend="sqlite://{directory}/log.db") as daemon, Acked(daemon.acked) as acked:
+        acked.store(event(["a"], "before"))
+        os.rename(daemon.directory / "log.db", daemon.directory / "away.db")
+        ready = wait(lambda: (answer := ask(daemon, "GET", "/readyz")).status == 503 and answer, "it not to be ready")
+        assert "was moved, removed or replaced" in ready.body["detail"]
+        assert daemon.lines("the backend fails")
+        os.rename(daemon.directory / "away.db", daemon.directory / "log.db")
+        wait(lambda: ask(daemon, "GET", "/readyz").status == 200, "it to be ready again")
+        acked.store(event(["a"], "after"))
+        with connect(daemon, "a", last_id=f"{daemon.ask('stats')['about']['incarnation']}-0") as client:
+            assert client.wait_events(2) == ["before", "after"]
+
+
 def spoil(path: Path, how: str) -> None:
     if how == "no database":
         path.write_bytes(b"this is no database " * 1000)
