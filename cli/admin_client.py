@@ -63,8 +63,7 @@ class Admin:
         """The objects of an answer that comes line by line, as they come, until the daemon ends it."""
         connection = Connection(self.path, TIMEOUT)
         with self._faults(), connection.closing():
-            connection.request("GET", _target(what, query))
-            response = connection.getresponse()
+            response = connection.ask("GET", _target(what, query))
             _check(response)
             # From here silence is no fault; a daemon that is gone shows as the end of the connection.
             connection.wait_for_ever()
@@ -75,8 +74,7 @@ class Admin:
     def _ask(self, method: str, target: str, body: bytes | None, timeout: float) -> dict[str, Any]:
         connection = Connection(self.path, timeout)
         with self._faults(), connection.closing():
-            connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
-            response = connection.getresponse()
+            response = connection.ask(method, target, body)
             _check(response)
             answer = json.loads(response.read())
             if not isinstance(answer, dict):
@@ -115,6 +113,12 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+    def ask(self, method: str, target: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        """The answer's head. A daemon that lets nobody in may have answered and closed before the question was there."""
+        with suppress(BrokenPipeError):
+            self.request(method, target, body, {"Content-Type": "application/json"} if body else {})
+        return self.getresponse()
 
     def wait_for_ever(self) -> None:
         """Reads without a time limit from now on."""

@@ -6,10 +6,12 @@ The kernel lets nobody else open it, by the file's mode. It is asked once more h
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tornado.httpserver import HTTPServer
@@ -31,6 +33,17 @@ MOST_GROUPS = 256
 """Python asks the kernel for no more. Of a peer that is in more of them the first one counts alone."""
 
 _log = logger("admin")
+
+
+def _refusal(status: str, error: str, detail: str) -> bytes:
+    body = json.dumps({"error": error, "detail": detail}).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+_STRANGER = _refusal("403 Forbidden", "forbidden", "operators are root, the daemon's user, and the group of its socket")
+_FULL = _refusal(
+    "503 Service Unavailable", "overloaded", f"{MOST} operators' connections are open, and there may be no more: end a `tail`"
+)
 
 
 class Operator(NamedTuple):
@@ -80,12 +93,13 @@ class Server(HTTPServer):
         wrong = None
         peer = operator(connection)
         if not entitled(peer, groups(connection), os.geteuid(), self.group):
-            wrong = "somebody who is no operator was turned away"
+            wrong, said = "somebody who is no operator was turned away", _STRANGER
         elif self._count >= MOST:
-            wrong = "too many operators' connections: the newest was closed"
+            wrong, said = "too many operators' connections: the newest was closed", _FULL
         if wrong is not None:
             self._complain.warning(wrong, wrong, **peer.named())
-            connection.close()
+            with connection, suppress(OSError):
+                connection.send(said)
             return
         self.handle_stream(IOStream(connection, max_buffer_size=READ_BUFFER, max_write_buffer_size=None), ())
 
