@@ -59,10 +59,14 @@ class Numbers(click.ParamType[list[int], Any]):
 @click.option(
     "--size", type=click.IntRange(43, 1 << 20), default=100, show_default=True, metavar="BYTES", help="Data of an event."
 )
-@click.option("--http", metavar="HOST:PORT", help="The daemon's HTTP address; default: the admin socket tells.")
-@click.option("--pubsub", metavar="ADDRESS", help="Its PUB/SUB address; likewise.")
-@click.option("--acked", metavar="ADDRESS", help="Its acked address; likewise.")
-@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Its process, for CPU and memory; likewise.")
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="The daemon's HTTP address. Without this or --pubsub the admin socket tells what is not given.",
+)
+@click.option("--pubsub", metavar="ADDRESS", help="Its PUB/SUB address.")
+@click.option("--acked", metavar="ADDRESS", help="Its acked address.")
+@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Its process, for CPU and memory.")
 @click.option("--public", is_flag=True, help='Publish to everybody ("*"), not to a participant that all streams share.')
 @json_option
 @admin_option
@@ -91,6 +95,8 @@ def command(
     from sse_daemon.bench.suite import run
 
     target = _target(admin, http, pubsub, acked, pid, public)
+    if "acked" in cases and target.acked is None:
+        raise click.UsageError("--case acked needs an acked address: this daemon has none, or --acked has to name it")
     if not as_json:
         note(
             f"publishing to participants {target.prefix}* of {target.host}:{target.port}"
@@ -106,7 +112,10 @@ def _target(admin: Admin, http: str | None, pubsub: str | None, acked: str | Non
     from sse_daemon.bench.daemon import target
 
     if not (http and pubsub):
-        about = admin.get("/stats")["about"]
+        answer = admin.get("/stats")
+        about = answer["about"]
+        if answer["not_ready"] is not None:
+            raise Failed(f"the daemon is not ready: {answer['not_ready']}")
         if about["auth"] != "claim":
             raise Failed(
                 f"this daemon believes no participant that is made up ([auth] mode is {about['auth']!r});"

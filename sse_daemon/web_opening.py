@@ -70,8 +70,12 @@ async def decide(site: Site, request: Request, *, chunked: bool) -> Decision:
 
 
 def _no_room(asked: Asked, reason: str) -> Away:
-    refused = RequestRefused(503, "overloaded", "no more streams just now; come back later")
+    refused = _draining() if reason == "drain" else RequestRefused(503, "overloaded", "no more streams just now; come back later")
     return Away(asked.request, asked.profile.participant, reason, refused)
+
+
+def _draining(soon: int | None = None) -> RequestRefused:
+    return RequestRefused(503, "draining", "this daemon is going away; its successor takes it", soon)
 
 
 def obstacle(site: Site, asked: Asked) -> str | None:
@@ -83,7 +87,7 @@ def check_room(site: Site, asked: Asked) -> None:
     """Whether there is room for this long-poll, by what holds for streams too. Raises RequestRefused: 503, or 429 for this client alone."""
     soon = math.ceil(site.door.bye_ms() / 1000)
     if site.door.closed_for is not None:
-        raise RequestRefused(503, "draining", "this daemon is going away; its successor takes it", soon)
+        raise _draining(soon)
     if site.door.obstacle() is not None:
         raise RequestRefused(503, "overloaded", "no more requests just now; come back later", soon)
     if site.guests.too_fast(asked.profile):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sse_daemon.bench import process
 from sse_daemon.bench.crowd import Crowd
+from sse_daemon.bench.errors import Broken
 from sse_daemon.bench.figures import Latency, Schedule
 from sse_daemon.bench.payload import payload
 from sse_daemon.bench.sender import Sender
@@ -140,6 +141,8 @@ class Load:
             late = run()
             share, last = own.share(), max(self._last, start)
             used = process.cpu(pids) - used if used is not None else None
+        if self._sent and crowd.total == self._base:
+            raise Broken("nothing arrived of what was published; the server's log may say why")
         return Outcome(
             events=self._sent,
             expected=self._sent * self._aim.each,

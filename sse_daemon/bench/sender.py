@@ -155,7 +155,7 @@ class ZmqSender:
         # A PUB drops what nobody has subscribed to yet; XPUB shows when somebody has. The others show a connection.
         events = zmq.POLLIN if self._publish.kind == "pub" else zmq.POLLOUT
         if not self._socket.poll(int(PATIENCE * 1000), events):
-            raise Broken(f"nobody takes events at {self._publish.address}")
+            raise Broken(f"nobody takes events at {self._publish.address}, or only from producers with a key of theirs (CURVE)")
 
     def send(self, key: str, data: bytes) -> None:
         # A frame without the mark, such as a topic, is what it is.

@@ -332,6 +332,14 @@ def test_drain_sends_everybody_away_and_the_daemon_runs_on(daemon: RunningDaemon
             piece = late.recv(65536)
             assert piece, f"sent away without a word: {text!r}"
             text += piece
+    # Who comes again too early gets a status, with the reason.
+    headers = {"Accept": "text/event-stream", "X-Public-Key": "late"}
+    early = httpx.get(f"{daemon.http}/events", headers=headers)
+    assert (early.status_code, early.json()["error"]) == (503, "draining")
+    # There is nothing to measure on it.
+    done = daemon.command("bench", "--case", "idle")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the daemon is not ready: draining" in done.stderr
 
 
 def test_drain_takes_its_time_and_goes_on_when_the_command_is_interrupted(daemon: RunningDaemon, until_blocking: Until) -> None:

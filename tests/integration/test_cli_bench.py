@@ -98,9 +98,23 @@ def test_more_streams_than_files_are_not_tried_and_it_says_whose_limit_that_is()
         assert "open files" in document["skipped"][0]["reason"]
 
 
+def test_a_case_that_measured_nothing_is_none_of_the_results() -> None:
+    with RunningDaemon() as daemon:
+        where = ("--http", daemon.http.removeprefix("http://"), "--pubsub", daemon.pubsub)
+        with RunningDaemon() as other:
+            cases = ("--case", "to-one", "--case", "acked", *TINY)
+            done = command("bench", *where, "--acked", other.acked, *cases, "--json", timeout=120)
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert {result["case"] for result in document["results"]} == {"to-one"}
+    assert {each["case"] for each in document["skipped"]} == {"acked"}
+    assert "nothing arrived of what was published" in document["skipped"][0]["reason"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--case", "acked", "--http", "127.0.0.1:1", "--pubsub", "tcp://127.0.0.1:1"), "needs an acked address"),
         (("--n", "0"), "no list of numbers"),
         (("--n", "many"), "no list of numbers"),
         (("--case", "everything"), "everything"),
