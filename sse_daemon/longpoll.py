@@ -77,7 +77,10 @@ class LongPoll:
     async def present(self, profile: Profile, resync: str | None = None) -> Answer:
         """The snapshots and the position they represent; behind a `resync` for this reason, if there is one."""
         snapshots = await self._backend.retained(profile.subscription.channels)
-        first = [] if resync is None else [self._resync(resync)]
+        first = []
+        if resync is not None:
+            self._catchup.resyncs[resync] += 1
+            first = [self._resync(resync)]
         return Answer(first + self._snapshots(snapshots, profile), self._cursor(snapshots.at))
 
     async def after(self, poll: Poll, position: int, wait: float, limit: int) -> Answer:

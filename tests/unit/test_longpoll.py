@@ -111,6 +111,7 @@ async def test_a_resync_is_an_entry_of_its_own_before_the_snapshots(poller: Poll
     answer = await poller.longpoll.present(poller.profile(), "expired")
     assert [event["type"] for event in answer.events] == ["resync", "state"]
     assert answer.events[0]["data"] == '{"reason":"expired","missed":null}'
+    assert poller.rig.catchup.resyncs == {"expired": 1}
 
 
 async def test_a_position_that_the_log_no_longer_has_is_answered_by_a_resync() -> None:
