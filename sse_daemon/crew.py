@@ -40,6 +40,8 @@ LOOK = 0.1
 """Seconds between two looks at what the workers are to be told, and how they are."""
 SILENCE = 10.0
 """Seconds without a word after which a worker is stuck: it is killed, so that its clients get another one."""
+STARTING = 60.0
+"""The same for its first word: many that start at once, or a machine that is busy, take their time."""
 ANSWER = 2.0
 """Seconds for a worker's answer to an operator; without it the others' answers have to do."""
 SETTLED = 10.0
@@ -149,10 +151,10 @@ class Crew:
                 self._spawn(number)
         except OSError as error:
             raise WorkerFailed(f"a worker cannot be started: {error.strerror}") from None
+        self._keep(self._tick())
         await asyncio.gather(*(worker.ready for worker in self._workers.values()))
         for number in range(len(sockets)):
             self._keep(self._watch(number))
-        self._keep(self._tick())
 
     def _spawn(self, number: int) -> Worker:
         worker = Worker(f"w{number + 1}", self.config, self._sets[number], self._loop)
@@ -233,7 +235,8 @@ class Crew:
             self._excuse(now - before, now)
             before = now
             for worker in self._workers.values():
-                if not worker.link.over and now - worker.heard > SILENCE:
+                patience = SILENCE if worker.values else STARTING
+                if not worker.link.over and now - worker.heard > patience:
                     _log.error(
                         "a worker has gone silent and is killed", extra={"worker": worker.name, "seconds": now - worker.heard}
                     )

@@ -117,6 +117,8 @@ class Worker:
         self._link.posts["standing"] = self._take_over
         self._floor.apply(self._newest)  # it may have changed meanwhile
         self._standing = True
+        # Before what may wait for somebody else, such as the application that is asked who comes: this process is not stuck then.
+        self._exit.push_async_callback(_ended, self._loop.create_task(self._tick()))
         await self._floor.start([self._sockets])
         gc.collect()
         gc.freeze()
@@ -130,16 +132,13 @@ class Worker:
             self._floor.desk.door.closed_for = "drain"
 
     async def _serve(self) -> None:
-        ticking = self._loop.create_task(self._tick())
         waits = [asyncio.ensure_future(each.wait()) for each in (self._gone, self._stop)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not self._leaving:
                 await self._end()
         finally:
-            for task in (ticking, *waits):
-                task.cancel()
-            await asyncio.gather(ticking, *waits, return_exceptions=True)
+            await _ended(*waits)
 
     async def _end(self) -> None:
         """The owner is gone, or this worker was told to stop by a signal: the streams go elsewhere."""
@@ -190,3 +189,9 @@ class Worker:
     def _leave(self) -> None:
         self._leaving = True
         self._stop.set()
+
+
+async def _ended(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -55,6 +55,18 @@ async def test_a_worker_that_cannot_start_ends_the_start(staff: tuple[Crew, List
     assert workers.why_not_ready is not None
 
 
+async def test_a_worker_that_says_nothing_ends_the_start(
+    staff: tuple[Crew, Listening], monkeypatch: pytest.MonkeyPatch, expect_log: LogWatch
+) -> None:
+    expect_log("sse_daemon.crew", "has gone silent and is killed")
+    monkeypatch.setattr(crew, "COMMAND", LEAVES)
+    monkeypatch.setattr(crew, "STARTING", 0.2)
+    workers, listening = staff
+    async with asyncio.timeout(20):
+        with pytest.raises(WorkerFailed, match="w[12] ended while it started"):
+            await workers.start(listening.sets)
+
+
 async def test_a_program_that_is_not_there_ends_the_start(staff: tuple[Crew, Listening], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "COMMAND", ("/nowhere/python",))
     workers, listening = staff
