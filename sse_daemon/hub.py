@@ -221,6 +221,8 @@ class Hub:
     def missed(self, stream: Stream, at: int) -> int | None:
         """How many events of its channels lie between the stream's cursor and `at`; None where that cannot be told exactly."""
         cursor, channels = stream.cursor, stream.channels
+        if len(channels) > 1 and any(channel.shared > cursor for channel in channels):
+            return None  # it may be on several of them, and counts once
         if stream.counted is None or stream.counted[0] != cursor or stream.wanted is not None:
             return None
         if any(channel.mortal > cursor or channel.evicted > at for channel in channels) or at > self.window.head:
@@ -387,7 +389,7 @@ class Hub:
 
     def _mark(self, channels: Key) -> None:
         for channel in channels:
-            if channel.last > self.end:
+            if self.end < channel.last <= self.window.head:  # what is not followed yet says that its latest is far ahead
                 self._touched[channel] = None
 
     def _enlist(self, member: Member) -> None:

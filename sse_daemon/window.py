@@ -41,13 +41,14 @@ class Channel:
     """One channel's part of the window, and the streams on it.
 
     evicted: no event of this channel after this position has left the window, or never reached it.
-    count: how many events came in all; mortal: the position of the latest one that can expire. With them a hole is counted.
+    count: how many events came in all; mortal: the position of the latest one that can expire; shared: of the latest one that is on other
+    channels too. With them a hole is counted.
     entries: what is held, oldest first, from index `start` on; before it, slots already cleared.
     names: its name alone, the tuple that all events share that are for nobody else.
     streams: whatever the hub keeps here; while it holds something, the channel and its `evicted` stay.
     """
 
-    __slots__ = ("count", "entries", "evicted", "mortal", "name", "names", "start", "streams")
+    __slots__ = ("count", "entries", "evicted", "mortal", "name", "names", "shared", "start", "streams")
 
     def __init__(self, name: str, evicted: int) -> None:
         self.name = name
@@ -55,6 +56,7 @@ class Channel:
         self.evicted = evicted
         self.count = 0
         self.mortal = 0
+        self.shared = 0
         self.entries: list[Any] = []
         self.start = 0
         self.streams: dict[Any, None] = {}
@@ -155,6 +157,7 @@ class Window:
                 entry = (position, tuple([each.name for each in channels]), frame, expires, type, topic, attrs, data)
                 for each in channels:
                     each.add(entry)
+                    each.shared = position
                     touched[each] = None
             entries.append(entry)
             size += cost(entry)

@@ -18,6 +18,7 @@ from sse_daemon.backend import Limits
 from sse_daemon.backends.memory import MemoryBackend
 from sse_daemon.catchup import CatchUp
 from sse_daemon.event import PUBLIC, Draft, Event, participant_channel
+from sse_daemon.followed import Followed
 from sse_daemon.hub import Hub
 from sse_daemon.stream import Batch, Profile, State, Stream, wire_of
 from sse_daemon.subscription import Filter, Subscription
@@ -245,6 +246,13 @@ def sliced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "SHARED", 1)
 
 
+@pytest.fixture(params=[1, 1000], ids=["takes", "takes nothing"])
+def sweep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices, in which what has come is taken at once, or not before the sweep is over."""
+    monkeypatch.setattr(hub_module, "SLICE", 0.0)
+    monkeypatch.setattr(plan_module, "SHARED", request.param)
+
+
 async def in_mid_sweep(window: int = 1 << 20, count: int = 40) -> Rig:
     """A rig whose sweep over `count` streams has done two slices, of 16."""
     rig = await Rig(window, 1 << 20).start()
@@ -264,16 +272,16 @@ async def finish_and_check(rig: Rig) -> None:
     await rig.stop()
 
 
-async def test_who_goes_live_in_mid_sweep_gets_what_came_for_a_channel_without_streams(sliced: None) -> None:
-    rig = await in_mid_sweep()
+async def test_who_goes_live_in_mid_sweep_gets_what_came_for_a_channel_without_streams(sweep: None) -> None:
+    rig = await in_mid_sweep(count=100)
     await rig.publish([participant_channel("z")])
     client = await rig.connect("z", after=0)
     await finish_and_check(rig)
     assert len(list(client.blocks())) == 3  # the opening, the public event, its own
 
 
-async def test_who_joins_ahead_of_a_running_sweep_is_not_written_what_it_already_stands_for(sliced: None) -> None:
-    rig = await in_mid_sweep()
+async def test_who_joins_ahead_of_a_running_sweep_is_not_written_what_it_already_stands_for(sweep: None) -> None:
+    rig = await in_mid_sweep(count=100)
     await rig.publish([PUBLIC])
     client = await rig.connect("z")
     assert client.start > rig.hub.end
@@ -368,6 +376,48 @@ async def test_a_long_poll_that_begins_in_mid_sweep_is_woken_by_what_comes_then(
     await rig.publish([PUBLIC])
     await finish_and_check(rig)
     assert waiter.woken.done()
+
+
+async def test_a_long_poll_that_begins_in_mid_sweep_is_woken_by_what_came_for_nobody(sweep: None) -> None:
+    rig = await in_mid_sweep(count=100)
+    await rig.publish([participant_channel("z")])
+    subscription = Subscription((participant_channel("z"),), None)
+    waiter = Waiter(rig.clients[0].stream.profile._replace(subscription=subscription), rig.loop)
+    rig.hub.wait(waiter)
+    assert rig.hub.end < rig.hub.window.head
+    await finish_and_check(rig)
+    assert waiter.woken.done()
+
+
+async def test_nothing_is_kept_of_those_who_waited_on_what_is_not_followed() -> None:
+    loop, followed = asyncio.get_running_loop(), Followed()
+    window = Window(1 << 20, 0, followed.since)
+    followed.fill(window)
+    hub = Hub(window, "0" * 12, loop, lambda stream: None, lambda: 0.0)
+    for number in range(10):
+        subscription = Subscription((participant_channel(f"p{number}"),), None)
+        waiter = Waiter(Profile("c", "p", "/events", "x", 0.0, subscription, wire_of(True, False, "0" * 12), False, None), loop)
+        hub.wait(waiter)
+        hub.leave(waiter)
+    assert (len(hub._touched), len(window.channels)) == (0, 0)
+    hub.shutdown()
+
+
+async def test_a_hole_is_not_counted_where_one_event_is_on_several_channels() -> None:
+    """The events go to everybody and by name to one of them: who counts by channel counts them twice."""
+    said = {}
+    for channels in ([PUBLIC], [PUBLIC, participant_channel("a")]):
+        rig = await Rig(0, 3000).start()
+        client = await rig.connect("a")
+        await rig.settle()
+        for _ in range(60):
+            await rig.publish(channels, size=500)
+        await rig.settle()
+        (said[len(channels)],) = [
+            sse.ujson.loads(block["data"])["missed"] for block in client.blocks() if block.get("event") == "resync"
+        ]
+        await rig.stop()
+    assert said[1] > 0 and said[2] is None
 
 
 async def test_the_window_keeps_what_a_running_sweep_has_not_written(sliced: None) -> None:
