@@ -49,11 +49,14 @@ class Followed:
                     self._note(name)
 
     def forget(self) -> list[str]:
-        """Stops to follow what nobody has needed since the call before; the log has to be told."""
-        gone = [name for name in self._idle if name in self.since and name not in self._asked and not self._is_read(name)]
+        """Stops to follow what nobody has needed since the call before; the log has to be told.
+
+        It may follow more than was answered: a question that failed, or that nobody waited for, had begun all the same.
+        """
+        gone = [name for name in self._idle if name not in self._asked and not self._is_read(name)]
         self._idle, self._unread = self._unread, {}
         for name in gone:
-            del self.since[name]
+            self.since.pop(name, None)
             if self._window is not None and name in self._window.channels:
                 self._window.channels[name].evicted = UNKNOWN
         return gone

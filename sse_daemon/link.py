@@ -20,6 +20,8 @@ READ = 128 * 1024
 """Bytes taken from the socket before the loop gets a turn: about 700 small events, which are 7 ms of work."""
 QUEUE_BYTES = 32 * 1024 * 1024
 """What may wait for a process that does not read: seconds of the fastest log, and no more of our memory than half a window."""
+ENTRY_BYTES = 400
+"""What each message that waits takes beside its payload: for a batch of one small event that is most of it."""
 MAX_CALLS = 1024
 """Questions of the other side that may be unanswered at once; it asks at most half as many itself."""
 
@@ -50,7 +52,10 @@ class Link:
         self._sock = sock
         self._loop = loop
         self._limit = limit
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[tuple[memoryview, bool]] = deque()
+        """What waits, and whether it is an answer."""
+        self._answers = 0
+        """Bytes of the answers in it. Whoever asked wants them, however large they are, and who asks much must not be cut off for it."""
         # Kept, for 128 KiB made anew for each frame of a few events cost more than taking it.
         self._room = memoryview(bytearray(READ))
         self._partial = bytearray()
@@ -69,12 +74,20 @@ class Link:
         """True once nothing goes in or out any more."""
         return self._over
 
+    @property
+    def unasked(self) -> int:
+        """Of `unsent`, what is no answer."""
+        return self.unsent - self._answers
+
     def post(self, name: str, *arguments: Any) -> None:
         """Sends a message that nobody answers."""
         self.push(posted(name, *arguments))
 
     def push(self, frame: bytes) -> None:
         """Sends what `posted` made; one frame can go to several links."""
+        self._push(frame, answer=False)
+
+    def _push(self, frame: bytes, answer: bool) -> None:
         if self._over:
             return
         rest = memoryview(frame)
@@ -85,9 +98,10 @@ class Link:
             rest = rest[sent:]
             self.moved = self._loop.time()
             self._loop.add_writer(self._sock.fileno(), self._writable)
-        self._queue.append(rest)
+        self._queue.append((rest, answer))
         self.unsent += len(rest)
-        if self.unsent > self._limit:
+        self._answers += len(rest) if answer else 0
+        if self.unasked + ENTRY_BYTES * len(self._queue) > self._limit:
             _log.warning("the process at the other end does not read", extra={"unsent": self.unsent})
             self.close()
 
@@ -133,15 +147,16 @@ class Link:
 
     def _writable(self) -> None:
         while self._queue:
-            part = self._queue[0]
+            part, answer = self._queue[0]
             sent = self._send(part)
             if self._over:
                 return
             self.unsent -= sent
+            self._answers -= sent if answer else 0
             if sent:
                 self.moved = self._loop.time()
             if sent < len(part):
-                self._queue[0] = part[sent:]
+                self._queue[0] = part[sent:], answer
                 return
             self._queue.popleft()
         self._loop.remove_writer(self._sock.fileno())
@@ -194,7 +209,7 @@ class Link:
 
     def _begin(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
         if len(self._tasks) >= MAX_CALLS:
-            self.push(codec.frame((_FAULT, number, BackendUnavailable.code, "too many questions at once")))
+            self._push(codec.frame((_FAULT, number, BackendUnavailable.code, "too many questions at once")), answer=True)
             return
         task = self._loop.create_task(self._answer(number, self.calls[name], arguments))
         self._tasks.add(task)
@@ -202,14 +217,14 @@ class Link:
 
     async def _answer(self, number: int, ask: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> None:
         try:
-            message: tuple[Any, ...] = (_ANSWER, number, await ask(*arguments))
+            frame = codec.frame((_ANSWER, number, await ask(*arguments)))
         except BackendError as error:
-            message = (_FAULT, number, error.code, str(error))
+            frame = codec.frame((_FAULT, number, error.code, str(error)))
         except Exception:  # noqa: BLE001
             # A defect, met by one question: whoever asked is told, the others go on.
             _log.exception("a question of another process could not be answered")
-            message = (_FAULT, number, BackendUnavailable.code, "a defect of the daemon; it is in its log")
-        self.push(codec.frame(message))
+            frame = codec.frame((_FAULT, number, BackendUnavailable.code, "a defect of the daemon; it is in its log"))
+        self._push(frame, answer=True)
 
 
 def posted(name: str, *arguments: Any) -> bytes:

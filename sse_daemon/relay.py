@@ -41,6 +41,8 @@ class Follower:
         self.items: list[codec.Plain] = []
         """What a batch has for it, while that is put together."""
         self.telling: asyncio.TimerHandle | None = None
+        self.turn = asyncio.Lock()
+        """Of its questions whose answers may be large: no answer is made before there is room behind the one before it."""
 
 
 class Relay:
@@ -71,13 +73,18 @@ class Relay:
             "retained": self._retained,
         }
         link.calls |= {name: _of(link, answer) for name, answer in asked.items()}
-        link.posts["forget"] = lambda names: self._forget(self._followers[link], names)
+
+        def forget(names: Collection[str]) -> None:
+            # Behind the questions that came before it, which begin in the loop's next turn.
+            self._loop.call_soon(self._forget, link, names)
+
+        link.posts["forget"] = forget
 
     def detach(self, link: Link) -> None:
         """Forgets it."""
         follower = self._followers.pop(link, None)
         if follower is not None:
-            self._forget(follower, tuple(follower.since))
+            self._leave(follower, tuple(follower.since))
             if follower.everything:
                 self._everything.remove(follower)
             if follower.telling is not None:
@@ -91,7 +98,7 @@ class Relay:
 
     def _busy(self) -> bool:
         now = self._loop.time()
-        return any(link.unsent > PACE and now - link.moved < PATIENCE for link in self._followers)
+        return any(link.unasked > PACE and now - link.moved < PATIENCE for link in self._followers)
 
     # What the log delivers.
 
@@ -177,19 +184,23 @@ class Relay:
         return self.head
 
     async def _read(self, link: Link, channels: Sequence[str], after: int, limit: int) -> Any:
-        await _room(link)
-        since = self._follow(self._followers[link], channels)
-        page = await self._backend.read(channels, after, limit)
-        # What it is told now stands in its log already.
-        self._tell(self._followers[link])
-        return since, page.reason if isinstance(page, Gap) else (codec.plain_items(page.events), page.through)
+        follower = self._followers[link]
+        since = self._follow(follower, channels)
+        async with follower.turn:
+            await _room(link)
+            page = await self._backend.read(channels, after, limit)
+            # What it is told now stands in its log already.
+            self._tell(follower)
+            return since, page.reason if isinstance(page, Gap) else (codec.plain_items(page.events), page.through)
 
     async def _retained(self, link: Link, channels: Sequence[str] | None) -> Any:
-        await _room(link)
-        since = self._follow(self._followers[link], channels or ())
-        snapshots = await self._backend.retained(channels)
-        self._tell(self._followers[link])
-        return since, codec.plain_items(snapshots.events), snapshots.at
+        follower = self._followers[link]
+        since = self._follow(follower, channels or ())
+        async with follower.turn:
+            await _room(link)
+            snapshots = await self._backend.retained(channels)
+            self._tell(follower)
+            return since, codec.plain_items(snapshots.events), snapshots.at
 
     def _follow(self, follower: Follower, channels: Iterable[str]) -> list[int]:
         """From now on it gets what is on these channels; the positions after which that holds."""
@@ -202,12 +213,16 @@ class Relay:
                 self._readers[name] = (*readers, follower) if readers else follower.alone
         return [follower.since[name] for name in channels]
 
-    def _forget(self, follower: Follower, names: Collection[str]) -> None:
+    def _forget(self, link: Link, names: Collection[str]) -> None:
+        if link in self._followers:
+            self._leave(self._followers[link], names)
+
+    def _leave(self, follower: Follower, names: Collection[str]) -> None:
         for name in names:
             if follower.since.pop(name, None) is not None:
-                self._leave(follower, name)
+                self._strike(follower, name)
 
-    def _leave(self, follower: Follower, name: str) -> None:
+    def _strike(self, follower: Follower, name: str) -> None:
         left = tuple([reader for reader in self._readers[name] if reader is not follower])
         if len(left) > 1:
             self._readers[name] = left

@@ -172,6 +172,45 @@ async def test_who_does_not_read_is_cut_off_at_the_limit(expect_log: LogWatch) -
         await asyncio.sleep(0)
 
 
+async def test_small_messages_that_wait_count_what_they_take(expect_log: LogWatch) -> None:
+    expect_log("sse_daemon.link", "does not read")
+    with pair(limit=1_000_000) as (one, _):
+        one.start()
+        while not one.over:
+            one.push(posted("m", None))
+            assert one.unsent < 200_000
+        await asyncio.sleep(0)
+
+
+async def test_an_answer_is_not_what_anybody_is_cut_off_for(expect_log: LogWatch) -> None:
+    with pair(limit=1_000_000) as (one, two):
+        two.calls["large"] = lambda: asyncio.sleep(0, b"x" * 5_000_000)
+        one.start()
+        two.start()
+        answers = await asyncio.gather(*(one.call("large") for _ in range(3)))
+        assert [len(answer) for answer in answers] == [5_000_000] * 3
+        assert (two.unsent, two.unasked) == (0, 0)
+        # It leaves the limit of the others as it was.
+        expect_log("sse_daemon.link", "does not read")
+        asking = asyncio.ensure_future(one.call("large"))
+        one._loop.remove_reader(one._sock.fileno())
+        while not two.unsent:
+            await asyncio.sleep(0)
+        while not two.over:
+            two.push(posted("m", b"x" * 10_000))
+            assert two.unasked <= 1_000_000 + 20_000
+        one.close()
+        with pytest.raises(BackendUnavailable):
+            await asking
+
+
+async def test_an_answer_that_cannot_be_carried_is_a_defect_that_is_told(links: tuple[Link, Link], expect_log: LogWatch) -> None:
+    expect_log("sse_daemon.link", "could not be answered")
+    links[1].calls["object"] = lambda: asyncio.sleep(0, object())
+    with pytest.raises(BackendUnavailable, match="a defect"):
+        await links[0].call("object")
+
+
 async def test_questions_beyond_the_limit_are_refused(links: tuple[Link, Link]) -> None:
     links[1].calls["never"] = asyncio.Event().wait
     links[1].calls["now"] = lambda: asyncio.sleep(0, "now")

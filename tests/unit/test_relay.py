@@ -18,7 +18,7 @@ from sse_daemon.errors import BackendUnavailable
 from sse_daemon.event import Event, Logged
 from sse_daemon.followed import Followed
 from sse_daemon.link import Link
-from sse_daemon.relay import ADVANCE, Relay
+from sse_daemon.relay import ADVANCE, ROOM, Relay
 from sse_daemon.window import Overtaken, Window
 
 Until = Callable[..., Awaitable[Any]]
@@ -278,6 +278,75 @@ async def test_what_nobody_needs_any_more_is_not_sent_any_more() -> None:
         late = Reader(follower, ["a"], 1)
         assert not await late.read(), "what came meanwhile has to be asked for"
         assert late.got == [2]
+    finally:
+        await house.close()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+async def test_a_question_that_comes_to_nothing_leaves_nothing_followed(
+    how: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House()
+    (follower,) = await house.open(10**6)
+    (owners,) = house.relay._followers.values()
+    asked: list[asyncio.Future[Any]] = []
+
+    async def read(*_: Any) -> Any:
+        if how == "failed":
+            raise BackendUnavailable("no disk")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(house.log, "read", read)
+    try:
+        asked += [asyncio.ensure_future(follower.log.read([f"c{number}"], 0, 1)) for number in range(10)]
+        await until(lambda: len(owners.since) == 10)
+        for question in asked:
+            if how == "cancelled":
+                question.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        for _ in range(3):
+            follower.log.forget()
+        await until(lambda: not owners.since, "it to be forgotten")
+        assert not follower.followed.since
+    finally:
+        await house.close()
+
+
+async def test_large_answers_are_made_one_after_the_other_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    (follower,) = await house.open(10**6)
+    snapshots = await house.log.retained(None)
+    large = snapshots._replace(events=[Event(1, ("a",), "t", None, (), b"x" * ROOM)])
+    before: list[int] = []
+
+    async def retained(_: Any) -> Any:
+        before.append(follower.links[1].unsent)
+        await asyncio.sleep(0)
+        return large
+
+    monkeypatch.setattr(house.log, "retained", retained)
+    try:
+        answers = await asyncio.gather(*(follower.log.retained(["a"]) for _ in range(8)))
+        assert [len(answer.events[0].data) for answer in answers] == [ROOM] * 8
+        assert len(before) == 8 and max(before) <= ROOM
+    finally:
+        await house.close()
+
+
+async def test_nothing_is_kept_for_a_follower_that_is_gone() -> None:
+    house = House()
+    gone, stays = await house.open(10**6, 10**6)
+    try:
+        for follower in (gone, stays):
+            await follower.log.retained(["a"])
+        owners = house.relay._followers[gone.links[1]]
+        house.relay.detach(gone.links[1])
+        for _ in range(3):
+            await house.add("a")
+            await house.add("a", "b")
+        await stays.log.reach()
+        assert len(stays.came) == 6
+        assert not owners.items and not owners.since
     finally:
         await house.close()
 
