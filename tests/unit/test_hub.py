@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import time
@@ -483,6 +484,20 @@ async def test_a_finished_stream_gets_what_was_unsent_then_bye_then_the_end() ->
     assert blocks[-1] == {"retry": "1234", "event": "bye", "data": b'{"reason":"kicked"}'}
     assert bytes(client.bytes).endswith(b"0\r\n\r\n") and client.sock.recv(1) == b""
     assert rig.hub.closings["kicked"] == 1
+    await rig.stop()
+
+
+async def test_a_stream_that_was_idle_has_not_stalled_when_it_meets_a_full_socket() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    stream = (await rig.connect("a")).stream
+    await rig.settle()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            stream.sock.send(b":" * 512)
+    stream.progress -= 1000
+    await rig.publish([PUBLIC])
+    assert stream in rig.hub.blocked
+    assert rig.loop.time() - stream.progress < 500
     await rig.stop()
 
 
