@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sse_daemon.backends import sqlite_file
 from sse_daemon.backends.conformance_harness import Clock, Follower, draft, numbered
 from sse_daemon.backends.sqlite import SqliteBackend
 from sse_daemon.backends.sqlite_file import path_of
+from sse_daemon.backends.sqlite_log import Log
 from sse_daemon.errors import BackendUnavailable, BackendUnusable, ConfigError
 from sse_daemon.event import Logged
 
@@ -292,6 +294,59 @@ async def test_old_numbers_go_and_their_floor_stays(path: Path) -> None:
     assert (await log.refused(numbered([2]))).code == "too_old"
     assert await log.store(numbered([11])) == [11]
     await log.backend.close()
+
+
+async def test_the_file_holds_no_more_producers_and_snapshots_than_the_memory(path: Path) -> None:
+    clock = Clock()
+    log = await opened(path, Limits(max_producers=5, dedupe_window=10.0, retained_slots=3), clock=clock)
+    for number in range(20):
+        clock.now += 11.0
+        await log.store((draft(sender=f"s{number}", n=1),))
+        await log.store((draft(retain=True, type=f"t{number}", expires=clock.now + 5),))
+        clock.now += 11.0
+        await log.backend.check()
+    await log.backend.close()
+    assert 0 < _count(path, "senders") <= 5
+    assert 0 < _count(path, "snapshots") <= 3
+
+
+async def test_a_file_with_events_beyond_its_head_is_refused(path: Path) -> None:
+    log = await opened(path)
+    await log.store((draft(),), (draft(),))
+    await log.backend.close()
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE log SET head = 1")
+        file.commit()
+    with pytest.raises(BackendUnusable, match="holds events beyond its head"):
+        await opened(path)
+
+
+@pytest.mark.parametrize("change", ["incarnation = 'another'", "head = 1"])
+async def test_after_a_fault_only_the_log_that_was_opened_is_gone_on_with(
+    path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await opened(path)
+    try:
+        await log.store((draft(),), (draft(),))
+        transact = Log._transact
+
+        def fails(self: Log, *_: Any) -> Any:
+            monkeypatch.setattr(Log, "_transact", transact)
+            with closing(sqlite3.connect(path)) as file:
+                self.close()
+                file.execute(f"UPDATE log SET {change}")
+                file.commit()
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+        monkeypatch.setattr(Log, "_transact", fails)
+        with pytest.raises(BackendUnavailable, match="I/O error"):
+            await log.store((draft(),))
+        with pytest.raises(BackendUnavailable, match="is not the log any more that was opened"):
+            await log.store((draft(),))
+    finally:
+        await log.backend.close()
 
 
 async def test_the_daemons_defect_comes_out_of_append(path: Path, expect_log: Any) -> None:
