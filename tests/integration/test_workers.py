@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.daemon import RunningDaemon
@@ -89,6 +90,20 @@ def test_everybody_gets_everything_once_and_in_order(daemon: RunningDaemon) -> N
             assert first.data == second.data and len(first.data) == len(mine) + 2
             places = positions([message.id for message in first.events])
             assert places == sorted(set(places)) and places == positions([message.id for message in second.events])
+
+
+def test_a_topic_that_is_declared_while_they_run_is_known_to_all_of_them() -> None:
+    route = '[[stream]]\npath = "/known/{chat}"\ntopic = "chat.{chat}"\nparticipant = "none"\nunknown_topic = "404"\n'
+    with RunningDaemon(route, options=TWO) as daemon, Acked(daemon.acked) as acked:
+
+        def statuses() -> set[int]:
+            """What both of them say: the kernel gives each some of so many connections."""
+            asked = [httpx.get(f"{daemon.http}/known/1", headers={"Accept": "application/json"}) for _ in range(20)]
+            return {answer.status_code for answer in asked}
+
+        for known in (True, False, True):
+            acked.store(b'{"topic":"chat.1","known":%s}' % (b"true" if known else b"false"))
+            wait(lambda known=known: statuses() == {200 if known else 404}, "all to know it")
 
 
 def test_a_client_goes_on_at_its_cursor_on_another_worker(daemon: RunningDaemon) -> None:

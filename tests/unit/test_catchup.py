@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
@@ -52,6 +53,21 @@ async def test_what_the_window_lost_comes_from_the_log_and_nothing_is_held_for_i
 async def rig_turns(rig: Rig, turns: int) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+async def test_a_hole_with_an_event_in_it_that_can_expire_is_not_counted() -> None:
+    """Whoever had come in time might have got it or not."""
+    rig = await rig_of(2_000, 2_000)
+    client = await rig.connect("a")
+    await rig.settle()
+    await fill(rig, client, 200)
+    await rig.publish([PUBLIC], size=900, expires=time.time() + 3600)
+    await fill(rig, client, 100)
+    await rig_turns(rig, 50)
+    await rig.settle()
+    (resync,) = [ujson.loads(block["data"]) for block in client.blocks() if block.get("event") == "resync"]
+    assert resync == {"reason": "lagged", "missed": None}
+    await rig.stop()
 
 
 async def test_an_open_stream_that_was_overtaken_everywhere_is_told_lagged_and_how_many() -> None:

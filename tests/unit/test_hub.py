@@ -49,9 +49,9 @@ class Rig:
         self.hub = self.catchup.hub = Hub(window, opened.incarnation, self.loop, self.catchup.fetch, time.time)
         return self
 
-    async def publish(self, channels: Sequence[str], type: str = "message", size: int = 8) -> None:
+    async def publish(self, channels: Sequence[str], type: str = "message", size: int = 8, expires: float | None = None) -> None:
         data = f"{len(self.sent)} ".encode() + b"x" * size
-        (stored,) = await self.backend.append([(Draft(tuple(channels), type, None, (), data),)])
+        (stored,) = await self.backend.append([(Draft(tuple(channels), type, None, (), data, expires),)])
         self.sent.append((stored.positions[0], tuple(channels), type, data))  # type: ignore[union-attr]
 
     async def connect(self, key: str, after: int | None = None, filter: Filter | None = None, chunked: bool = True) -> Client:
@@ -484,6 +484,19 @@ async def test_a_finished_stream_gets_what_was_unsent_then_bye_then_the_end() ->
     assert blocks[-1] == {"retry": "1234", "event": "bye", "data": b'{"reason":"kicked"}'}
     assert bytes(client.bytes).endswith(b"0\r\n\r\n") and client.sock.recv(1) == b""
     assert rig.hub.closings["kicked"] == 1
+    await rig.stop()
+
+
+async def test_what_was_delivered_stays_counted_when_a_stream_ends() -> None:
+    rig = await Rig(1 << 20, 1 << 20).start()
+    clients = [await rig.connect(key) for key in "ab"]
+    await rig.settle()
+    for _ in range(3):
+        await rig.publish([PUBLIC])
+    await rig.settle()
+    assert rig.hub.delivered == 0, "of those that have ended"
+    rig.hub.close(clients[0].stream, "kicked")
+    assert rig.hub.delivered == clients[1].stream.delivered == 3
     await rig.stop()
 
 
