@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sse_daemon import relay as relay_module
 from sse_daemon.backend import Limits, Page
 from sse_daemon.backends.broker import BrokerBackend
 from sse_daemon.backends.conformance import draft
@@ -18,7 +19,7 @@ from sse_daemon.errors import BackendUnavailable
 from sse_daemon.event import Event, Logged
 from sse_daemon.followed import Followed
 from sse_daemon.link import Link
-from sse_daemon.relay import ADVANCE, ROOM, Relay
+from sse_daemon.relay import ADVANCE, LOOK_AGAIN, PACE, ROOM, Relay
 from sse_daemon.window import Overtaken, Window
 
 Until = Callable[..., Awaitable[Any]]
@@ -329,6 +330,34 @@ async def test_large_answers_are_made_one_after_the_other_as_they_are_taken(monk
         answers = await asyncio.gather(*(follower.log.retained(["a"]) for _ in range(8)))
         assert [len(answer.events[0].data) for answer in answers] == [ROOM] * 8
         assert len(before) == 8 and max(before) <= ROOM
+    finally:
+        await house.close()
+
+
+async def test_appending_waits_for_a_follower_that_takes_what_comes_and_for_none_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    (follower,) = await house.open(10**6)
+    loop, theirs = asyncio.get_running_loop(), follower.links[0]
+    monkeypatch.setattr(relay_module, "PATIENCE", 1000.0)
+    try:
+        await follower.log.retained(["a"])
+        loop.remove_reader(theirs._sock.fileno())
+        while follower.links[1].unasked <= PACE:
+            await house.log.append([(draft("a", data=b"x" * 100_000),)])
+        one, two = (asyncio.ensure_future(house.relay.append([(draft("a"),)])) for _ in range(2))
+        await asyncio.sleep(5 * LOOK_AGAIN)
+        assert not one.done()
+        monkeypatch.setattr(relay_module, "PATIENCE", 0.0)
+        await asyncio.wait_for(asyncio.gather(one, two), 30)
+        # It takes something again.
+        monkeypatch.setattr(relay_module, "PATIENCE", 1000.0)
+        three = asyncio.ensure_future(house.relay.append([(draft("a"),)]))
+        await asyncio.sleep(5 * LOOK_AGAIN)
+        assert not three.done()
+        loop.add_reader(theirs._sock.fileno(), theirs._readable)
+        await asyncio.wait_for(three, 30)
     finally:
         await house.close()
 
