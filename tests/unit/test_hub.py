@@ -390,6 +390,18 @@ async def test_a_long_poll_that_begins_in_mid_sweep_is_woken_by_what_came_for_no
     assert waiter.woken.done()
 
 
+async def test_nothing_is_kept_of_a_sweep_or_of_who_left_ahead_of_it(sweep: None) -> None:
+    rig = await in_mid_sweep(count=100)
+    await rig.publish([PUBLIC])
+    client = await rig.connect("z")
+    while client.stream not in rig.hub._ahead and rig.hub.end < client.start:
+        await asyncio.sleep(0)
+    rig.hub.close(client.stream, "kicked")
+    assert not rig.hub._ahead
+    await finish_and_check(rig)
+    assert len(rig.hub._batches) == 0 and not rig.hub._plan.visited
+
+
 async def test_nothing_is_kept_of_those_who_waited_on_what_is_not_followed() -> None:
     loop, followed = asyncio.get_running_loop(), Followed()
     window = Window(1 << 20, 0, followed.since)
@@ -571,6 +583,19 @@ async def test_a_defect_met_in_mid_sweep_ends_one_stream_and_not_the_sweep(how: 
     assert rig.hub.closings["defect"] == 1
     for client in rig.clients[1:41]:
         check(rig, client)
+    await rig.stop()
+
+
+async def test_a_defect_met_for_a_long_poll_wakes_it(expect_log: LogWatch) -> None:
+    expect_log("sse_daemon.hub", "could not be served")
+    rig = await Rig(1 << 20, 1 << 20).start()
+    profile = (await rig.connect("a")).stream.profile
+    waiter = Waiter(profile._replace(subscription=Subscription((PUBLIC,), Broken())), rig.loop)
+    rig.hub.wait(waiter)
+    await rig.publish([PUBLIC])
+    await rig.settle()
+    assert waiter.woken.done()
+    rig.hub.leave(waiter)
     await rig.stop()
 
 
