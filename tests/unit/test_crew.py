@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
+import httpx
 import pytest
 
 from sse_daemon import config, crew
@@ -100,6 +101,28 @@ async def test_one_that_dies_at_once_is_replaced_more_and_more_slowly(
     monkeypatch.setattr(crew.asyncio, "sleep", sleep)
     monkeypatch.undo()
     assert (await workers.values())["workers"] == 1
+
+
+async def test_what_an_operator_does_while_a_worker_starts_holds_for_it_too(
+    staff: tuple[Crew, Listening], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers, listening = staff
+    hello = workers._hello
+    workers.bars.put("early", 600)
+
+    async def then_kick() -> tuple[Any, ...]:
+        told = await hello()
+        workers.bars.lift("early")
+        workers.bars.put("late", 600)
+        return told
+
+    monkeypatch.setattr(workers, "_hello", then_kick)
+    await workers.start(listening.sets)
+    http = f"http://127.0.0.1:{listening.sets[0][0].getsockname()[1]}/events"
+    async with asyncio.timeout(30), httpx.AsyncClient(headers={"Accept": "application/json"}) as client:
+        for key, status in (("late", 403), ("early", 200)):
+            while (await client.get(http, params={"public_key": key})).status_code != status:
+                await asyncio.sleep(0.01)
 
 
 async def test_one_that_does_not_end_is_killed(
