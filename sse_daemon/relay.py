@@ -7,10 +7,11 @@ about (followed.py), or everything if it wants that; all of them get every posit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from sse_daemon import codec
+from sse_daemon import codec, timely
 from sse_daemon.backend import Backend, Gap, Stored
 from sse_daemon.errors import BackendUnavailable, Refusal
 from sse_daemon.event import Event, Group, Logged, Record
@@ -186,8 +187,7 @@ class Relay:
     async def _read(self, link: Link, channels: Sequence[str], after: int, limit: int) -> Any:
         follower = self._followers[link]
         since = self._follow(follower, channels)
-        async with follower.turn:
-            await _room(link)
+        async with _turn(follower):
             page = await self._backend.read(channels, after, limit)
             # What it is told now stands in its log already.
             self._tell(follower)
@@ -196,8 +196,7 @@ class Relay:
     async def _retained(self, link: Link, channels: Sequence[str] | None) -> Any:
         follower = self._followers[link]
         since = self._follow(follower, channels or ())
-        async with follower.turn:
-            await _room(link)
+        async with _turn(follower):
             snapshots = await self._backend.retained(channels)
             self._tell(follower)
             return since, codec.plain_items(snapshots.events), snapshots.at
@@ -239,6 +238,17 @@ def _of(link: Link, answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
 def _give(plain: codec.Plain, followers: Iterable[Follower]) -> None:
     for follower in followers:
         follower.items.append(plain)
+
+
+@asynccontextmanager
+async def _turn(follower: Follower) -> AsyncIterator[None]:
+    """The time for making one large answer: its turn has come, and there is room. It ends when whoever asked has given up as well."""
+    try:
+        async with asyncio.timeout(timely.PATIENCE), follower.turn:
+            await _room(follower.link)
+            yield
+    except TimeoutError:
+        raise BackendUnavailable("nobody waits for this answer any more") from None
 
 
 async def _room(link: Link) -> None:

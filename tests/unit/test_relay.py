@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sse_daemon import relay as relay_module
+from sse_daemon import timely
 from sse_daemon.backend import Limits, Page
 from sse_daemon.backends.broker import BrokerBackend
 from sse_daemon.backends.conformance import draft
@@ -20,6 +21,7 @@ from sse_daemon.event import Event, Logged
 from sse_daemon.followed import Followed
 from sse_daemon.link import Link
 from sse_daemon.relay import ADVANCE, LOOK_AGAIN, PACE, ROOM, Relay
+from sse_daemon.timely import Timely
 from sse_daemon.window import Overtaken, Window
 
 Until = Callable[..., Awaitable[Any]]
@@ -330,6 +332,34 @@ async def test_large_answers_are_made_one_after_the_other_as_they_are_taken(monk
         answers = await asyncio.gather(*(follower.log.retained(["a"]) for _ in range(8)))
         assert [len(answer.events[0].data) for answer in answers] == [ROOM] * 8
         assert len(before) == 8 and max(before) <= ROOM
+    finally:
+        await house.close()
+
+
+async def test_questions_that_nobody_waits_for_any_more_hold_up_no_others(until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that hangs: whoever asks gives up, and asks again. Once it is well, the first to be answered are those who still wait."""
+    monkeypatch.setattr(timely, "PATIENCE", 0.2)
+    house = House()
+    (follower,) = await house.open(10**6)
+    asked = Timely(follower.log, 0.2)
+    hangs, answered = asyncio.Event(), 0
+    retained = house.log.retained
+
+    async def hanging(names: Any) -> Any:
+        nonlocal answered
+        await hangs.wait()
+        answered += 1
+        return await retained(names)
+
+    monkeypatch.setattr(house.log, "retained", hanging)
+    try:
+        for _ in range(3):
+            answers = await asyncio.gather(*(asked.retained([f"c{n}"]) for n in range(50)), return_exceptions=True)
+            assert all(isinstance(answer, BackendUnavailable) for answer in answers)
+        await until(lambda: not follower.links[1]._tasks, "them to be given up")
+        hangs.set()
+        await follower.log.retained(["a"])
+        assert answered == 1
     finally:
         await house.close()
 
