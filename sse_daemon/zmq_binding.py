@@ -71,6 +71,8 @@ class Binding:
             socket.setsockopt(zmq.SUBSCRIBE, b"")
         else:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            # As many answers as there may be requests: libzmq's thread may be late, and what it has no room for is lost.
+            socket.setsockopt(zmq.SNDHWM, RECEIVE_HWM)
         if guarded and self._check is not None:
             self._check.guard(socket)
         return socket

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -597,6 +601,24 @@ def test_with_the_queue_full_requests_are_answered_overloaded_and_may_be_repeate
         assert sorted(map(int, client.data[:-1])) == list(range(1, 2001))
         assert client.data[: len(stored)] == [frame.partition(b"\n")[2].decode() for frame in stored]
         assert metrics(daemon)["append_queue_bytes"] == 0
+
+
+def test_answers_wait_for_a_thread_of_libzmq_that_is_late() -> None:
+    """On a busy machine it may get its turn only after thousands were refused at once."""
+    with ExitStack() as stack:
+        daemon = stack.enter_context(RunningDaemon(SMALL_QUEUE))
+        acked = stack.enter_context(Acked(daemon.acked))
+        core = {min(os.sched_getaffinity(0))}
+        for thread in map(int, os.listdir(f"/proc/{daemon.pid}/task")):
+            os.sched_setaffinity(thread, core)
+            if thread != daemon.pid:
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+        busy = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+        stack.callback(busy.kill)
+        os.sched_setaffinity(busy.pid, core)
+        sent = {acked.send(event(["burst"], str(n))) for n in range(4000)}
+        assert set(acked.answers(4000)) == sent
+        assert metrics(daemon)["answers_undeliverable_total"] == 0
 
 
 def test_with_the_queue_full_pubsub_is_not_read_and_read_on_later() -> None:
