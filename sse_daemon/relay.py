@@ -7,8 +7,7 @@ about (followed.py), or everything if it wants that; all of them get every posit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sse_daemon import codec, timely
@@ -187,19 +186,23 @@ class Relay:
     async def _read(self, link: Link, channels: Sequence[str], after: int, limit: int) -> Any:
         follower = self._followers[link]
         since = self._follow(follower, channels)
-        async with _turn(follower):
-            page = await self._backend.read(channels, after, limit)
-            # What it is told now stands in its log already.
-            self._tell(follower)
-            return since, page.reason if isinstance(page, Gap) else (codec.plain_items(page.events), page.through)
+        return since, *await _in_turn(follower, lambda: self._page(follower, channels, after, limit))
+
+    async def _page(self, follower: Follower, channels: Sequence[str], after: int, limit: int) -> tuple[Any, ...]:
+        page = await self._backend.read(channels, after, limit)
+        # What it is told now stands in its log already.
+        self._tell(follower)
+        return (page.reason if isinstance(page, Gap) else (codec.plain_items(page.events), page.through),)
 
     async def _retained(self, link: Link, channels: Sequence[str] | None) -> Any:
         follower = self._followers[link]
         since = self._follow(follower, channels or ())
-        async with _turn(follower):
-            snapshots = await self._backend.retained(channels)
-            self._tell(follower)
-            return since, codec.plain_items(snapshots.events), snapshots.at
+        return since, *await _in_turn(follower, lambda: self._snapshots(follower, channels))
+
+    async def _snapshots(self, follower: Follower, channels: Sequence[str] | None) -> tuple[Any, ...]:
+        snapshots = await self._backend.retained(channels)
+        self._tell(follower)
+        return codec.plain_items(snapshots.events), snapshots.at
 
     def _follow(self, follower: Follower, channels: Iterable[str]) -> list[int]:
         """From now on it gets what is on these channels; the positions after which that holds."""
@@ -240,13 +243,12 @@ def _give(plain: codec.Plain, followers: Iterable[Follower]) -> None:
         follower.items.append(plain)
 
 
-@asynccontextmanager
-async def _turn(follower: Follower) -> AsyncIterator[None]:
-    """The time for making one large answer: its turn has come, and there is room. It ends when whoever asked has given up as well."""
+async def _in_turn(follower: Follower, make: Callable[[], Awaitable[tuple[Any, ...]]]) -> tuple[Any, ...]:
+    """Makes a large answer once its turn has come and there is room for it. It ends when whoever asked has given up as well."""
     try:
         async with asyncio.timeout(timely.PATIENCE), follower.turn:
             await _room(follower.link)
-            yield
+            return await make()
     except TimeoutError:
         raise BackendUnavailable("nobody waits for this answer any more") from None
 
